@@ -1,0 +1,62 @@
+"""What time it is, and how long a duration given by a user is."""
+
+from __future__ import annotations
+
+import math
+import time
+from datetime import UTC, datetime, timedelta
+
+from . import _report
+
+MAX_DELAY = 100 * 365 * 86_400.0  # seconds; a century is a mistake, not a delay
+
+
+def now() -> float:
+    """Return the monotonic seconds that delays and deadlines are counted in."""
+    return time.monotonic()
+
+
+def wall() -> float:
+    """Return the wall clock's seconds since the epoch, which ``perform_at`` follows."""
+    return time.time()
+
+
+def seconds(value: object, what: str) -> float:
+    """Return a duration given as a number of seconds or a timedelta as float seconds.
+
+    Raises:
+        TypeError: *value* is neither.
+        ValueError: it is negative, not finite, or longer than a century.
+    """
+    if isinstance(value, timedelta):
+        value = value.total_seconds()
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{what} must be a number of seconds or a timedelta, not {_report.shown(value)}")
+    if not math.isfinite(value) or not 0 <= value <= MAX_DELAY:
+        raise ValueError(f"{what} must be from 0 to {MAX_DELAY:.0f} seconds, not {_report.shown(value)}")
+    return float(value)
+
+
+def timestamp(when: object, what: str) -> float:
+    """Return an aware datetime as seconds since the epoch.
+
+    Raises:
+        TypeError: *when* is not a datetime, or a naive one: the server's zone would decide what it means.
+        ValueError: it lies more than a century ahead.
+    """
+    if not isinstance(when, datetime):
+        raise TypeError(f"{what} must be an aware datetime, not {_report.shown(when)}")
+    if when.utcoffset() is None:
+        raise TypeError(f"{what} must be an aware datetime, not the naive {_report.shown(when)}: give it a tzinfo")
+    moment = (when - _EPOCH).total_seconds()
+    if moment - wall() > MAX_DELAY:
+        raise ValueError(f"{what} must lie within a century, not at {_report.shown(when)}")
+    return moment
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def utc(moment: float) -> datetime:
+    """Return seconds since the epoch as an aware UTC datetime."""
+    return datetime.fromtimestamp(moment, UTC)

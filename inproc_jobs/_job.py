@@ -1,0 +1,386 @@
+"""What users write and call: ``Job``, ``@job``, and the ways to enqueue."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import logging
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from typing import Any, ClassVar, Generic, Never, ParamSpec, Protocol, TypeVar, overload
+
+from . import _clock, _runtime
+from ._options import PER_CALL, Definition, Options, WhenFull, merged
+from ._retry import RetryPolicy
+from ._run import Run, current_run
+
+P = ParamSpec("P")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+_KEEP: Any = object()  # the default of an option that is not given: the base class's, or the class's
+
+_logger = logging.getLogger("inproc_jobs.job")
+
+
+class Performs(Protocol[P, R_co]):
+    """A class with a ``perform``; only ever the type of ``cls``, so that each enqueue is checked against it."""
+
+    def perform(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+        """Do the job."""
+
+
+class Enqueuer(Generic[P, R_co]):
+    """The ways to enqueue one job with options of its own; what ``using`` returns. Immutable, and may be kept."""
+
+    __slots__ = ("_definition", "_options")
+
+    def __init__(self, definition: Definition, options: Options) -> None:
+        self._definition = definition
+        self._options = options
+
+    def __repr__(self) -> str:
+        return f"<Enqueuer of {self._definition.name}>"
+
+    def perform_async(self, /, *args: P.args, **kwargs: P.kwargs) -> Run[R_co]:
+        """Enqueue a run; see ``Job.perform_async``."""
+        self._definition.fits(*args, **kwargs)
+        return _runtime.enqueue(self._definition, self._options, args, kwargs)
+
+    def perform_in(self, delay: float | timedelta, /, *args: P.args, **kwargs: P.kwargs) -> Run[R_co]:
+        """Enqueue a run for later; see ``Job.perform_in``."""
+        seconds = _clock.seconds(delay, f"{self._definition.name}: the delay of perform_in")
+        self._definition.fits(*args, **kwargs)
+        return _runtime.schedule(self._definition, self._options, args, kwargs, _clock.now() + seconds, wall=False)
+
+    def perform_at(self, when: datetime, /, *args: P.args, **kwargs: P.kwargs) -> Run[R_co]:
+        """Enqueue a run for a moment; see ``Job.perform_at``."""
+        moment = _clock.timestamp(when, f"{self._definition.name}: the moment of perform_at")
+        self._definition.fits(*args, **kwargs)
+        return _runtime.schedule(self._definition, self._options, args, kwargs, moment, wall=True)
+
+    def perform_now(self, /, *args: P.args, **kwargs: P.kwargs) -> R_co:
+        """Perform a run here and now; see ``Job.perform_now``."""
+        self._definition.fits(*args, **kwargs)
+        value: R_co = _runtime.perform_now(self._definition, self._options, args, kwargs)
+        return value
+
+
+class Job:
+    """The base of job classes: write ``perform``, and options as keywords of the class.
+
+        class MailJob(Job, workers=4, retry=Retry(on=(OSError,))):
+            def perform(self, to: str) -> None: ...
+
+        MailJob.perform_async("ada@example.org")
+
+    Each attempt is made on a fresh instance, in a worker's thread.
+
+    Options, inherited by subclasses:
+        workers: the most threads at work on this class at once; 2.
+        max_queue: the most runs that wait; 10,000. Retries and due schedules come in above it.
+        when_full: what an enqueue beyond it does. "raise" a QueueFullError; "block" up to ``block_timeout``, then raise;
+            "caller_runs" performs it in the caller's thread; "discard" the new run, or "discard_oldest", with the reason
+            "queue_full".
+        block_timeout: seconds that "block" waits; 1.0. On an event loop's thread it does not wait at all.
+        retry: a ``Retry``, or a callable ``(attempt, error) -> seconds or None``; None, the default, tries once.
+        timeout: seconds after which an attempt is reported as overrunning and ``checkpoint()`` raises; its thread then no
+            longer counts against ``workers``. A thread cannot be stopped from outside: None, the default, sets no limit.
+        interruptible: whether, past the timeout or the shutdown deadline, the error is raised in the thread itself, at its
+            next bytecode. It cannot interrupt a call into C (a socket without a timeout, a query), and it can strike
+            between any two lines: use it only where a job cut short anywhere leaves nothing half done.
+        expires_in: seconds, from the enqueue or the due time, after which a run that has not started is discarded with
+            the reason "expired".
+        priority: from -100 to 100, higher first; 0.
+        name: by which stats and logs know it, unique; ``module.QualName``.
+
+    Raises:
+        TypeError, ValueError: when the class is made: an unknown option, a wrong type or range, a ``perform`` that is a
+            static or class method or a generator.
+    """
+
+    __job__: ClassVar[Definition]
+
+    def __init_subclass__(
+        cls,
+        *,
+        workers: int = _KEEP,
+        max_queue: int = _KEEP,
+        when_full: WhenFull = _KEEP,
+        block_timeout: float | timedelta = _KEEP,
+        retry: RetryPolicy | None = _KEEP,
+        timeout: float | timedelta | None = _KEEP,
+        interruptible: bool = _KEEP,
+        expires_in: float | timedelta | None = _KEEP,
+        priority: int = _KEEP,
+        name: str = _KEEP,
+        **unknown: Never,
+    ) -> None:
+        super().__init_subclass__()
+        given = _given(
+            workers=workers,
+            max_queue=max_queue,
+            when_full=when_full,
+            block_timeout=block_timeout,
+            retry=retry,
+            timeout=timeout,
+            interruptible=interruptible,
+            expires_in=expires_in,
+            priority=priority,
+            **unknown,
+        )
+        perform = inspect.getattr_static(cls, "perform")
+        if isinstance(perform, staticmethod | classmethod):
+            raise TypeError(f"{cls.__qualname__}: perform must be a plain method, not a {type(perform).__name__}")
+        inherited = getattr(cls, "__job__", None)
+        base = inherited.options if inherited is not None else Options()
+        cls.__job__ = _define(cls, cls, name, merged(base, cls.__qualname__, given), cls.perform, cls._call, skip=1)
+
+    @classmethod
+    def _call(cls, run: Run[Any]) -> Any:
+        return cls().perform(*run._args, **(run._kwargs or {}))
+
+    def perform(self, *args: Any, **kwargs: Any) -> Any:
+        """Do the job. What it returns is the run's result; what it raises is the run's failure."""
+        raise NotImplementedError(f"{type(self).__qualname__} defines no perform")
+
+    @classmethod
+    def perform_async(cls: type[Performs[P, R]], /, *args: P.args, **kwargs: P.kwargs) -> Run[R]:
+        """Enqueue a run with these arguments for ``perform`` and return it at once.
+
+        Costs some microseconds and never blocks, unless ``when_full="block"``. Safe from any thread, a signal handler or a
+        ``__del__``. Arguments are kept as they are, not copied: do not change them afterwards.
+
+        Raises:
+            TypeError: the arguments do not fit ``perform``.
+            QueueFullError: ``max_queue`` runs wait.
+            ShutdownError: the process is past its shutdown.
+        """
+        definition: Definition = cls.__job__  # type: ignore[attr-defined]
+        definition.fits(*args, **kwargs)
+        return _runtime.enqueue(definition, definition.options, args, kwargs)
+
+    @classmethod
+    def perform_in(cls: type[Performs[P, R]], delay: float | timedelta, /, *args: P.args, **kwargs: P.kwargs) -> Run[R]:
+        """Enqueue a run that starts in *delay*, seconds or a timedelta, counted on the monotonic clock.
+
+        Never blocks, holds no thread, and ``max_queue`` does not matter when it is due. Lives in memory: what is not due
+        before the process stops is discarded, and named.
+
+        Raises:
+            TypeError, ValueError: a *delay* that is no duration, negative or not finite; arguments that do not fit.
+            QueueFullError: ``max_scheduled`` delayed runs are pending.
+            ShutdownError: the process is past its shutdown.
+        """
+        return cls.using().perform_in(delay, *args, **kwargs)  # type: ignore[attr-defined, no-any-return]
+
+    @classmethod
+    def perform_at(cls: type[Performs[P, R]], when: datetime, /, *args: P.args, **kwargs: P.kwargs) -> Run[R]:
+        """Enqueue a run that starts at *when*, an aware datetime; it follows the wall clock, should that be set.
+
+        A moment that has passed means at once. Otherwise as ``perform_in``.
+
+        Raises:
+            TypeError: *when* is no datetime, or a naive one.
+        """
+        return cls.using().perform_at(when, *args, **kwargs)  # type: ignore[attr-defined, no-any-return]
+
+    @classmethod
+    def perform_now(cls: type[Performs[P, R]], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Perform a run here, in this thread, and return its value; no queue, no retry, and its error is raised.
+
+        Otherwise it goes the way of any run: a context of its own, signals, stats, log.
+        """
+        return cls.using().perform_now(*args, **kwargs)  # type: ignore[attr-defined, no-any-return]
+
+    @classmethod
+    def using(
+        cls: type[Performs[P, R]],
+        *,
+        priority: int = _KEEP,
+        when_full: WhenFull = _KEEP,
+        block_timeout: float | timedelta = _KEEP,
+        retry: RetryPolicy | None = _KEEP,
+        timeout: float | timedelta | None = _KEEP,
+        expires_in: float | timedelta | None = _KEEP,
+        **unknown: Never,
+    ) -> Enqueuer[P, R]:
+        """Return the ways to enqueue with other options than the class's, for one call or many.
+
+        Raises:
+            TypeError, ValueError: an unknown option, a wrong type or range.
+        """
+        given = _given(
+            priority=priority,
+            when_full=when_full,
+            block_timeout=block_timeout,
+            retry=retry,
+            timeout=timeout,
+            expires_in=expires_in,
+            **unknown,
+        )
+        return Enqueuer(*_options_of_call(cls.__job__, given))  # type: ignore[attr-defined]
+
+    @property
+    def run(self) -> Run[Any]:
+        """The run this instance performs."""
+        run = current_run()
+        if run is None:
+            raise RuntimeError(f"{type(self).__qualname__}.run is there only while a run of it is being performed")
+        return run
+
+    @property
+    def logger(self) -> logging.LoggerAdapter[logging.Logger]:
+        """A logger whose records carry ``run_id`` and ``job``, and whose messages begin with them."""
+        run = current_run()
+        extra = {"job": self.__job__.name, "run_id": run.id if run is not None else None}
+        return _RunLogger(_logger, extra)
+
+    def checkpoint(self) -> None:
+        """Raise if the run should stop: it was cancelled, is past its timeout, or the process is past its deadline.
+
+        Call it between the steps of a long job: it is how a thread is stopped. Outside of a run it does nothing.
+        """
+        run = current_run()
+        if run is not None:
+            run.checkpoint()
+
+    @property
+    def should_stop(self) -> bool:
+        """Whether ``checkpoint`` would raise."""
+        run = current_run()
+        return run is not None and run.should_stop
+
+
+class _RunLogger(logging.LoggerAdapter[logging.Logger]):
+    def process(self, msg: Any, kwargs: Any) -> tuple[Any, Any]:
+        extra: Mapping[str, object] = self.extra or {}
+        kwargs["extra"] = {**extra, **(kwargs.get("extra") or {})}
+        return f"[{extra['job']} {extra['run_id']}] {msg}", kwargs
+
+
+class JobFunction(Enqueuer[P, R_co]):
+    """A function under ``@job``: called, it is the plain function; enqueued, it is a job. The sender of its signals."""
+
+    __slots__ = ("__dict__", "__weakref__", "function")
+
+    def __init__(self, function: Callable[P, R_co], name: str, options: Options) -> None:
+        self.function = function
+        for attribute in ("__module__", "__name__", "__qualname__", "__doc__"):
+            setattr(self, attribute, getattr(function, attribute, None))
+        definition = _define(self, function, name, options, function, self._call, skip=0)
+        super().__init__(definition, options)
+        self.__job__ = definition
+
+    def __repr__(self) -> str:
+        return f"<job {self._definition.name}>"
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+        """Call the function itself, here and now; nothing of it is a job."""
+        return self.function(*args, **kwargs)
+
+    def _call(self, run: Run[Any]) -> Any:
+        return self.function(*run._args, **(run._kwargs or {}))  # type: ignore[arg-type]
+
+    def using(
+        self,
+        *,
+        priority: int = _KEEP,
+        when_full: WhenFull = _KEEP,
+        block_timeout: float | timedelta = _KEEP,
+        retry: RetryPolicy | None = _KEEP,
+        timeout: float | timedelta | None = _KEEP,
+        expires_in: float | timedelta | None = _KEEP,
+        **unknown: Never,
+    ) -> Enqueuer[P, R_co]:
+        """Return the ways to enqueue with other options; see ``Job.using``."""
+        given = _given(
+            priority=priority,
+            when_full=when_full,
+            block_timeout=block_timeout,
+            retry=retry,
+            timeout=timeout,
+            expires_in=expires_in,
+            **unknown,
+        )
+        return Enqueuer(*_options_of_call(self._definition, given))
+
+
+class _Decorator(Protocol):
+    def __call__(self, function: Callable[P, R], /) -> JobFunction[P, R]: ...
+
+
+@overload
+def job(function: Callable[P, R], /) -> JobFunction[P, R]: ...
+@overload
+def job(
+    *,
+    workers: int = ...,
+    max_queue: int = ...,
+    when_full: WhenFull = ...,
+    block_timeout: float | timedelta = ...,
+    retry: RetryPolicy | None = ...,
+    timeout: float | timedelta | None = ...,
+    interruptible: bool = ...,
+    expires_in: float | timedelta | None = ...,
+    priority: int = ...,
+    name: str = ...,
+) -> _Decorator: ...
+def job(function: Any = None, /, *, name: str = _KEEP, **options: Any) -> Any:
+    """Make a job of a function; the options are those of ``Job``.
+
+        @job(workers=1)
+        def thumbnail(path: str) -> None: ...
+
+        thumbnail.perform_async("a.png")     # a job
+        thumbnail("a.png")                   # a plain call
+
+    Raises:
+        TypeError, ValueError: an option of a wrong name, type or range; a generator function.
+    """
+
+    def decorate(function: Callable[P, R]) -> JobFunction[P, R]:
+        if not callable(function) or isinstance(function, type | staticmethod | classmethod):
+            raise TypeError(f"@job takes a function, not {function!r}; for a class, derive it from Job")
+        owner = getattr(function, "__qualname__", repr(function))
+        return JobFunction(function, name, merged(Options(), owner, options))
+
+    return decorate if function is None else decorate(function)
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not _KEEP}
+
+
+def _options_of_call(definition: Definition, given: dict[str, Any]) -> tuple[Definition, Options]:
+    if not given:
+        return definition, definition.options
+    return definition, merged(definition.options, f"{definition.name}.using", given, PER_CALL)
+
+
+def _define(
+    sender: Any,
+    place: Any,
+    name: Any,
+    options: Options,
+    perform: Callable[..., Any],
+    call: Callable[[Run[Any]], Any],
+    *,
+    skip: int,
+) -> Definition:
+    """Check what is to be performed and make it known."""
+    default = f"{place.__module__}.{place.__qualname__}"
+    if name is _KEEP:
+        name = default
+    if not isinstance(name, str):
+        raise TypeError(f"{place.__qualname__}: name must be a string, not {name!r}")
+    if not name or not name.isprintable():
+        raise ValueError(f"{place.__qualname__}: name must be printable and not empty, not {name!r}")
+    function = inspect.unwrap(perform)
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise TypeError(f"{default}: a generator cannot be performed, for nobody would take what it yields")
+    definition = Definition(sender, name, options, perform, call, skip)
+    if definition.awaited:
+        importlib.import_module("asyncio")  # here, so that those without coroutines do not load it
+    _runtime.define(definition)
+    return definition

@@ -1,0 +1,227 @@
+"""Exit, signals and fork: how a process ends without losing what it accepted, in the order in which it happens.
+
+The principle: the process ends exactly as it would have ended without this package, only later.
+
+**Importing** registers hooks that do nothing as long as nothing was accepted: two doors of the interpreter's exit and one
+of fork. No thread is started, no signal is touched.
+
+**The first enqueue of a process**, and an ``init_app`` before it, looks at SIGTERM and SIGINT (``watch_signals``). Where
+one would end the process at once, because its disposition is the system's default, a handler takes its place. What a
+server has installed stays as it is: it leads to the exit doors by itself. Python's own SIGINT handler does too. Only the
+main thread can install a handler; under uWSGI, whose C code owns the signals, none is.
+
+**A signal** that this handler catches starts the clock: the deadline is ``shutdown_timeout`` seconds from here. With
+nothing accepted the process dies of the signal at once. Otherwise a thread finishes the work, while the main thread goes
+on serving and may go on enqueueing; then the process dies of that signal, by its default action, so that its parent sees
+the status it expects. Process 1 of a container has no default action and exits with 128 + the signal's number. Further
+signals change nothing, for there is a deadline; but a second SIGINT more than half a second later is impatience and ends
+the wait.
+
+**The main thread ends** (its last line, an uncaught exception, ``sys.exit``, a KeyboardInterrupt, a server that returns
+from its loop). The interpreter calls the first door, before it joins any thread: work is finished until the deadline,
+and what it enqueues is still accepted. The threads are then taken from the list of those that ``concurrent.futures``
+joins without a limit, so that a job that hangs cannot hold up the exit. A Ctrl-C meanwhile is impatience, as above.
+
+**atexit callbacks** run next, and may still enqueue. The second door was registered first, so it comes last: it finishes
+what they enqueued, then refuses and discards, naming each run that could not be finished. If a signal's death was due,
+it dies it here.
+
+**A job that holds the interpreter's lock** and never gives it back would stop all of the above. Where a door or a signal
+waits for work, a watchdog of ``faulthandler`` stands by, which needs no lock: a second after the deadline it writes where
+every thread is and ends the process.
+
+**fork** leaves the child without threads, and with locks that may be held by threads that do not exist there. The child
+starts empty: what the parent accepted is the parent's. Where a job itself forks, the child must not go on as a worker when
+the job returns there: it ends. uWSGI forks without calling the hooks, so every enqueue compares process ids too.
+
+Private names of CPython touched here, each guarded: ``threading._register_atexit`` (without it the second door does the
+work of both) and ``concurrent.futures.thread._threads_queues``.
+"""
+
+from __future__ import annotations
+
+import atexit
+import concurrent.futures.thread
+import ctypes
+import faulthandler
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, Protocol
+
+from . import _clock, _report
+
+SAME_REQUEST = 0.5  # seconds within which a second SIGINT is the same one: a process group's and its master's
+WATCHDOG = 0.8  # seconds past the deadline at which a process that cannot move is ended
+
+_logger = logging.getLogger(__name__)
+
+
+class Host(Protocol):
+    """What is to be brought to its end: the runtime of this process."""
+
+    def shutdown_timeout(self) -> float:
+        """Return the seconds that a stop may take."""
+
+    def finish(self, deadline: float, *, finally_: bool) -> None:
+        """Finish accepted work until *deadline*; with *finally_*, refuse and discard what then is left."""
+
+    def hurry(self) -> None:
+        """Let a ``finish`` that is under way end now."""
+
+    def is_idle(self) -> bool:
+        """Return whether nothing is accepted and unfinished."""
+
+    def in_background(self, function: Callable[[], object]) -> None:
+        """Call *function* in a thread of its own; safe in a signal handler."""
+
+    def threads(self) -> Iterable[threading.Thread]:
+        """Return the threads at work, for which no exit must wait."""
+
+    def forked(self) -> None:
+        """Start anew: this is the child of a fork."""
+
+
+_host: Host | None = None
+_began: float | None = None  # monotonic: the first sign of the stop
+_signal: int | None = None  # what this process is to die of
+_impatient = False  # whether the wait has been cut short
+
+
+def register(host: Host) -> None:
+    """Bring *host* to its end when the process ends; in place of the one before."""
+    global _host
+    _host = host
+
+
+def watch_signals() -> None:
+    """Catch those of SIGTERM and SIGINT that would end the process at once. Does nothing outside the main thread."""
+    if threading.current_thread() is not threading.main_thread() or "uwsgi" in sys.modules:
+        return
+    for number in (signal.SIGTERM, signal.SIGINT):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _on_signal)
+
+
+def _on_signal(number: int, frame: FrameType | None) -> None:
+    global _signal
+    if _host is None or (_signal is None and _host.is_idle()):
+        _die(number)
+    elif _signal is None:
+        _signal = number
+        _note_stop()
+        _host.in_background(_finish_and_die)
+    elif number == signal.SIGINT:
+        _grow_impatient(_host)
+
+
+def _note_stop() -> float:
+    """Return when the first sign of the stop was seen, which is now if none was before."""
+    global _began
+    if _began is None:
+        _began = _clock.now()
+    return _began
+
+
+def _grow_impatient(host: Host) -> None:
+    """Cut the wait short, unless this is the same request once more."""
+    global _impatient
+    if _clock.now() > _note_stop() + SAME_REQUEST:
+        _impatient = True
+        host.hurry()
+
+
+def _finish_and_die() -> None:
+    _finish(finally_=True)
+    if _signal is not None:
+        _die(_signal)
+
+
+def _main_thread_ended() -> None:
+    """The first door."""
+    _finish(finally_=False)
+    joined: Any = getattr(concurrent.futures.thread, "_threads_queues", {})
+    for thread in _host.threads() if _host is not None else ():
+        joined.pop(thread, None)
+
+
+def _interpreter_exits() -> None:
+    """The second door."""
+    _finish(finally_=True)
+    if _signal is not None:
+        _die(_signal)
+
+
+def _finish(*, finally_: bool) -> None:
+    host = _host
+    if host is None:
+        return
+    deadline = _note_stop() + host.shutdown_timeout()
+    with _watchdog(host, deadline):
+        while True:
+            try:
+                host.finish(_clock.now() if _impatient else deadline, finally_=finally_)
+            except KeyboardInterrupt:
+                _grow_impatient(host)
+                continue
+            return
+
+
+@contextmanager
+def _watchdog(host: Host, deadline: float) -> Iterator[None]:
+    """End the process if it is stuck a while after *deadline*, whatever holds the interpreter's lock."""
+    if host.is_idle() or sys.__stderr__ is None:
+        yield
+        return
+    try:
+        faulthandler.dump_traceback_later(max(0.1, deadline + WATCHDOG - _clock.now()), exit=True, file=sys.__stderr__)
+    except (ValueError, OSError, AttributeError, RuntimeError) as error:  # standard error is no file, or closed
+        _logger.debug("no watchdog: %s", _report.describe(error))
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+def _die(number: int) -> None:
+    """Die of signal *number*, by its default action."""
+    _flush()
+    if os.getpid() == 1:
+        os._exit(128 + number)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(number, signal.SIG_DFL)
+    else:
+        ctypes.pythonapi.PyOS_setsig(number, None)  # as signal.signal does, which is for the main thread only
+    os.kill(os.getpid(), number)
+    threading.Event().wait(1.0)  # the signal may be delivered to another thread
+    os._exit(128 + number)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            _report.guarded(stream.flush)
+
+
+def leave_child() -> None:
+    """End a child that was forked inside a job, now that the job has returned there: it is no worker."""
+    _flush()
+    os._exit(0)
+
+
+def _after_fork() -> None:
+    global _began, _signal, _impatient
+    _began = _signal = None
+    _impatient = False
+    if _host is not None:
+        _host.forked()
+
+
+atexit.register(_interpreter_exits)
+getattr(threading, "_register_atexit", lambda function: None)(_main_thread_ended)
+os.register_at_fork(after_in_child=_after_fork)

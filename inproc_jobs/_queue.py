@@ -1,0 +1,532 @@
+"""The queue of one job class: which runs wait, which are let in, and how many workers it has."""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+from . import _lifecycle, _report, signals
+from ._options import Definition
+from ._run import CANCELLED, DISCARDED, FAILED, QUEUED, RETRYING, RUNNING, SCHEDULED, Run
+from ._stats import SAMPLES, Stats, Tally, times
+from ._threads import Threads, Work, mover
+from ._timer import Timer
+from ._worker import Watch, Worker
+from .errors import QueueFullError, RejectedError, RunCancelledError, RunTimeoutError, ShutdownError
+
+MAX_NESTING = 16  # runs of when_full="caller_runs" that one thread performs inside each other
+
+_logger = logging.getLogger(__name__)
+_popleft = deque.popleft
+
+
+class JobQueue(queue.Queue[Run[Any]]):
+    """The waiting runs of one job class, bounded, and the permits of its workers.
+
+    Guarantees: at most ``max_queue`` runs wait, except for those that were accepted before and come back (retries, due
+    schedules, what a dead worker had not started); first come, first served within a priority; whenever a run waits and a
+    permit is at home, the queue is on its way to a thread. A run is put in under a reentrant lock, so that an enqueue may
+    interrupt another one on its thread (a signal handler, a ``__del__``), and is taken without any.
+
+    A permit is at home, on the ready list or in a worker's hand. It moves in single calls of C code, so that no exception
+    can lose it.
+    """
+
+    def __init__(self, definition: Definition, *, threads: Threads, timer: Timer, pid: int, prefix: str) -> None:
+        super().__init__(definition.options.max_queue)
+        # In place of the base class's lock, which is not reentrant.
+        self.mutex = threading.RLock()  # type: ignore[assignment]  # guards the counts, the flags and what is let in
+        self.not_empty = threading.Condition(self.mutex)
+        self.not_full = threading.Condition(self.mutex)
+        self.all_tasks_done = threading.Condition(self.mutex)
+        self.definition = definition
+        self.threads = threads
+        self.timer = timer
+        self.pid = pid
+        self.prefix = prefix
+        self.closed = False  # refuses what is new
+        self.swept = False  # refuses also what comes back
+        self.scheduled = 0
+        self.retrying = 0
+        self.watches: dict[Run[Any], Watch] = {}  # of attempts with a timeout
+        self.waits: deque[float] = deque(maxlen=SAMPLES)  # seconds
+        self.takes: deque[float] = deque(maxlen=SAMPLES)  # seconds
+        self._announcing = 0  # runs let in while their job_enqueued is being sent
+        self._blocked = 0  # producers that wait for room
+        self._tally = Tally()
+        self._workers: set[Worker] = set()
+        self._permits: deque[Work] = deque([self] * definition.options.workers)
+        self._hand_over = mover(self._permits.pop, threads.ready.put)
+
+    # What the base class asks of a subclass.
+
+    def _init(self, maxsize: int) -> None:
+        self._by_priority: dict[int, deque[Run[Any]]] = {0: deque()}
+        self._levels = tuple(self._by_priority.values())  # the highest priority first
+
+    def _qsize(self) -> int:
+        return sum(map(len, self._levels)) + self._announcing
+
+    def _get(self) -> Run[Any]:
+        return next(filter(None, self._levels)).popleft()
+
+    def _put(self, item: Run[Any]) -> None:
+        self._level(item).append(item)
+
+    def _level(self, run: Run[Any]) -> deque[Run[Any]]:
+        level = self._by_priority.get(run._options.priority)
+        if level is None:
+            level = self._by_priority[run._options.priority] = deque()
+            self._levels = tuple(self._by_priority[one] for one in sorted(self._by_priority, reverse=True))
+        return level
+
+    # The way in.
+
+    def enqueue(self, run: Run[Any]) -> None:
+        """Let *run* in, or do what its ``when_full`` says.
+
+        Raises:
+            QueueFullError, ShutdownError: it was refused; ``job_rejected`` has been sent.
+        """
+        try:
+            self.put(run)
+        except QueueFullError as error:
+            _WHEN_FULL[run._options.when_full](self, run, error)
+        except ShutdownError as error:
+            self._reject(run, error)
+
+    def put(self, item: Run[Any], block: bool = False, timeout: float | None = None) -> None:
+        """Let a run in and see that a worker comes for it.
+
+        Raises:
+            QueueFullError: ``max_queue`` runs wait, or with *block* still do after *timeout* seconds.
+            ShutdownError: the process accepts no more work.
+        """
+        # Announced before it is in, or a worker could send job_started first. Receivers are called without the lock, so
+        # the run holds its place meanwhile.
+        announced = bool(signals.job_enqueued.receivers)
+        try:
+            with self.mutex:
+                if self.closed:
+                    raise self._shutdown_error()
+                if self._qsize() >= self.maxsize:
+                    self._wait_for_room(block, timeout)
+                if announced:
+                    self._announcing += 1
+                else:
+                    self._put(item)
+            if announced:
+                self._announce(item)
+        finally:  # also when a signal handler raises just after the run is in
+            if self._permits:
+                self.nudge()
+
+    def _wait_for_room(self, block: bool, timeout: float | None) -> None:
+        """Wait until one more run may be let in; the lock is held before and after."""
+        room_deadline = None if timeout is None else monotonic() + timeout
+        self._blocked += 1
+        try:
+            while self._qsize() >= self.maxsize:
+                left = None if room_deadline is None else room_deadline - monotonic()
+                if not block or (left is not None and left <= 0):
+                    raise self._full_error()
+                self.not_full.wait(left)
+                if self.closed:
+                    raise self._shutdown_error()
+        finally:
+            self._blocked -= 1
+
+    def _announce(self, run: Run[Any]) -> None:
+        try:
+            signals.emit(signals.job_enqueued, self.definition.job, run=run)
+        finally:
+            with self.mutex:
+                self._announcing -= 1
+                late = self.swept
+                if not late:
+                    self._put(run)
+            if late:
+                run.close(DISCARDED, "shutdown")
+
+    def nudge(self) -> None:
+        """See that a worker comes if a run waits and the queue may have one more."""
+        if self._permits and self._qsize():
+            self.threads.call(self._hand_over)
+
+    def schedule(self, run: Run[Any], when: float, *, wall: bool) -> None:
+        """Accept *run* for later: *when* in monotonic seconds, or of the wall clock if *wall*.
+
+        Raises:
+            QueueFullError: ``max_scheduled`` runs and alarms are pending in this process.
+            ShutdownError: the process accepts no more work.
+        """
+        try:
+            with self.mutex:
+                if self.closed:
+                    raise self._shutdown_error()
+                if self.timer.full():
+                    raise QueueFullError(
+                        f"{self.definition.name}: {self.timer.limit} runs are scheduled in this process already"
+                        " (max_scheduled): raise it, or keep far-off work in a database",
+                        job=self.definition.name,
+                        limit=self.timer.limit,
+                    )
+                self.scheduled += 1
+                run._state = SCHEDULED
+        except RejectedError as error:
+            self._reject(run, error)
+        try:
+            if signals.job_enqueued.receivers:
+                signals.emit(signals.job_enqueued, self.definition.job, run=run)
+        finally:
+            with self.mutex:
+                late = self.swept and run._state is SCHEDULED
+                if late:
+                    self.scheduled -= 1
+                elif run._state is SCHEDULED:  # else a receiver has cancelled it
+                    self.timer.insert(when, readmit, run, wall=wall)
+            if late:
+                run.close(DISCARDED, "shutdown")
+
+    def retry(self, run: Run[Any], error: BaseException, delay: float, tally: Tally) -> bool:
+        """Have *run* tried again in *delay* seconds; False if it was told to stop, or the process is past its deadline."""
+        if self.swept or isinstance(run._stop, RunCancelledError | ShutdownError):
+            return False
+        if signals.job_retried.receivers:
+            signals.emit(signals.job_retried, self.definition.job, run=run, error=error, delay=delay)
+        run.log(
+            _logger, logging.INFO, "%r is tried again in %.3g s: %s", run, delay, _report.describe(error)
+        )
+        _report.strip(error)
+        with self.mutex:
+            if self.swept or isinstance(run._stop, RunCancelledError | ShutdownError):
+                return False
+            tally.retried += 1
+            self.retrying += 1
+            run._stop = None
+            run._outcome = error
+            run._state = RETRYING
+            self.timer.insert(monotonic() + delay, readmit, run)
+        return True
+
+    def come_back(self, run: Run[Any]) -> None:
+        """Let in a run whose time has come; it was accepted before, so the bound does not matter."""
+        with self.mutex:
+            if not self._uncount(run):
+                return  # cancelled meanwhile
+            run._state = QUEUED
+            run._ready = monotonic()
+            late = self.swept
+            if not late:
+                self._put(run)
+        if late:
+            run.close(DISCARDED, "shutdown")
+        self.nudge()
+
+    def _uncount(self, run: Run[Any]) -> bool:
+        """Take a run that waits for its time out of the counts; False if it does not."""
+        if run._state is SCHEDULED:
+            self.scheduled -= 1
+        elif run._state is RETRYING:
+            self.retrying -= 1
+        else:
+            return False
+        return True
+
+    # The way out.
+
+    def take(self, hand: list[Run[Any]]) -> bool:
+        """Move the next run into *hand* and return whether there was one. Takes no lock unless a producer is blocked."""
+        for level in self._levels:
+            while level:
+                try:
+                    hand.extend(map(_popleft, (level,)))  # one call of C code: the run is in one place or the other
+                except IndexError:  # another worker was faster
+                    break
+                if self._blocked:
+                    self._tell_blocked()
+                return True
+        return False
+
+    def _tell_blocked(self) -> None:
+        with self.mutex:
+            self.not_full.notify()
+
+    def withdraw(self, run: Run[Any]) -> bool:
+        """Take out a run that waits, for whoever then closes it; one that does not wait is told to stop instead."""
+        with self.mutex:
+            if self._uncount(run):
+                run._state = CANCELLED
+                self.timer.withdraw(run)
+            elif not (run._state is QUEUED and self._remove(run)):
+                if run._stop is None:
+                    run._stop = RunCancelledError(f"{run!r} was cancelled")
+                return False
+            self.not_full.notify()
+        self.threads.tell()
+        return True
+
+    def _remove(self, run: Run[Any]) -> bool:
+        try:
+            self._level(run).remove(run)
+        except ValueError:  # a worker has taken it
+            return False
+        return True
+
+    # Workers.
+
+    def work(self, permit: list[Work], others_wait: Callable[[], int]) -> None:
+        """Be a worker of this queue, in this thread, with *permit*, which is at home again afterwards."""
+        worker = Worker(self, permit)
+        try:
+            self._workers.add(worker)
+            worker.work(others_wait)
+        finally:
+            if self.pid != os.getpid():
+                _lifecycle.leave_child()
+            self._retire(worker)
+
+    def perform_now(self, run: Run[Any]) -> None:
+        """Announce *run* and perform it in this thread; its error comes out. Raises ShutdownError as ``put`` does."""
+        if self.closed:
+            self._reject(run, self._shutdown_error())
+        if signals.job_enqueued.receivers:
+            signals.emit(signals.job_enqueued, self.definition.job, run=run)
+        self.perform_here(run, raises=True)
+
+    def perform_here(self, run: Run[Any], *, raises: bool) -> None:
+        """Perform *run* in this thread, beside the workers; with *raises* it is not retried, and its error comes out."""
+        worker = Worker(self, [], raises=raises)
+        worker.hand.append(run)
+        self._workers.add(worker)
+        try:
+            worker.perform(run)
+            worker.hand.clear()
+        finally:
+            self._retire(worker)
+
+    def _retire(self, worker: Worker) -> None:
+        """Take back the permit, the counts, and a run that the worker died on."""
+        self._take_permit_back(worker)
+        with self.mutex:
+            self._workers.discard(worker)
+            self._tally.add(worker.tally)
+        for run in worker.hand:
+            self._save(run)
+        self.nudge()
+        self.threads.tell()
+
+    def _take_permit_back(self, worker: Worker) -> None:
+        try:
+            mover(worker.permit.pop, self._permits.append)()
+        except IndexError:  # it had overrun, and the permit is at home
+            pass
+
+    def _save(self, run: Run[Any]) -> None:
+        """Put a run back to the front that a dying worker had taken; one that had started has failed."""
+        if run._state is not QUEUED:
+            run.close(FAILED, sys.exception() or RuntimeError("its worker died"))
+            return
+        with self.mutex:
+            late = self.swept
+            if not late:
+                self._level(run).appendleft(run)
+        if late:
+            run.close(DISCARDED, "shutdown")
+
+    def overran(self, worker: Worker, run: Run[Any]) -> None:
+        """Give the hung worker's place to another one, and say where it hangs; on the timer's thread."""
+        self._take_permit_back(worker)
+        self.nudge()
+        if signals.job_overran.receivers:
+            signals.emit(signals.job_overran, self.definition.job, run=run)
+        frame = sys._current_frames().get(worker.thread)
+        where = "" if frame is None else _report.stack(frame)
+        run.log(_logger, logging.WARNING, "%r is past its timeout of %g s, at\n%s", run, run._options.timeout, where)
+
+    def threads_for(self, run: Run[Any]) -> set[int] | None:
+        """Return the threads of which one must go on before *run* can; None if a new worker might perform it."""
+        workers = list(self._workers)
+        for worker in workers:
+            if run in worker.hand and run._state is RUNNING:
+                return {worker.thread}
+        at_work = {worker.thread for worker in workers if worker.permit}
+        return at_work if len(at_work) >= self.definition.options.workers else None
+
+    # The end, and what can be seen.
+
+    def quiet(self, me: int) -> bool:
+        """Return whether nothing waits and nobody but thread *me* is at work here."""
+        workers = list(self._workers)
+        mine = sum(bool(worker.permit) for worker in workers if worker.thread == me)
+        return (
+            not self._qsize()
+            and all(worker.thread == me for worker in workers)
+            and len(self._permits) + mine >= self.definition.options.workers
+        )
+
+    def close(self) -> None:
+        """Refuse what is new."""
+        with self.mutex:
+            self.closed = True
+            self.not_full.notify_all()
+
+    def reopen(self) -> None:
+        """Accept work again."""
+        with self.mutex:
+            self.closed = self.swept = False
+
+    def sweep(self, me: int) -> list[Run[Any]]:
+        """Refuse all, and return what is left, waiting or at work in threads other than *me*; the caller closes it."""
+        with self.mutex:
+            self.closed = self.swept = True
+            left = [worker.hand[0] for worker in list(self._workers) if worker.hand and worker.thread != me]
+            while self._qsize() > self._announcing:
+                left.append(self._get())
+            return left
+
+    def abandon(self) -> None:
+        """In the child of a fork: what the parent accepted is the parent's, even the run whose job has forked."""
+        self.mutex = threading.RLock()  # type: ignore[assignment]  # another thread may have held it
+        self.closed = self.swept = True
+        for level in self._levels:
+            level.clear()
+        for worker in list(self._workers):
+            for run in worker.hand:
+                run.disown()
+
+    def stop(self, run: Run[Any]) -> None:
+        """Tell a run that is still at work that the process is past its deadline."""
+        run._stop = self._shutdown_error()
+        watch = self.watches.get(run)
+        if watch is not None and run._options.interruptible:
+            watch.interrupt(ShutdownError)
+
+    def count(self, outcome: str) -> None:
+        """Count one run that ended outside of a worker."""
+        with self.mutex:
+            self._tally.count(outcome)
+
+    def tally(self) -> Tally:
+        """Return the counts so far, exact when nothing is at work."""
+        with self.mutex:
+            total = Tally()
+            total.add(self._tally)
+            for worker in list(self._workers):
+                total.add(worker.tally)
+            return total
+
+    def stats(self) -> Stats:
+        """Return a snapshot."""
+        with self.mutex:
+            workers = [worker for worker in list(self._workers) if worker.permit]
+            busy = sum(bool(worker.hand) for worker in workers)
+            total = self.tally()
+            return Stats(
+                workers=len(workers),
+                busy=busy,
+                idle=len(workers) - busy,
+                queued=self._qsize(),
+                scheduled=self.scheduled,
+                retrying=self.retrying,
+                succeeded=total.succeeded,
+                failed=total.failed,
+                retried=total.retried,
+                discarded=total.discarded,
+                cancelled=total.cancelled,
+                rejected=total.rejected,
+                wait=times(total.attempts, total.wait_total, total.wait_max, self.waits),
+                run=times(total.attempts, total.run_total, total.run_max, self.takes),
+            )
+
+    # Refusals.
+
+    def _reject(self, run: Run[Any], error: RejectedError) -> None:
+        """Refuse *run* with *error*: nothing was accepted."""
+        with self.mutex:
+            self._tally.rejected += 1
+        run.refuse("shutdown" if isinstance(error, ShutdownError) else "queue_full")
+        if signals.job_rejected.receivers:
+            signals.emit(signals.job_rejected, self.definition.job, run=run, error=error)
+        raise error
+
+    def _full_error(self, why: str = "") -> QueueFullError:
+        return QueueFullError(
+            f"{self.definition.name} already has {self.maxsize} runs waiting (max_queue={self.maxsize}){why}:"
+            " add workers, raise max_queue, or choose when_full",
+            job=self.definition.name,
+            limit=self.maxsize,
+        )
+
+    def _shutdown_error(self) -> ShutdownError:
+        return ShutdownError(
+            f"{self.definition.name}: this process has shut down and performs no more jobs; restart() accepts work again",
+            job=self.definition.name,
+        )
+
+    def _block(self, run: Run[Any], error: QueueFullError) -> None:
+        asyncio = sys.modules.get("asyncio")
+        if asyncio is not None and asyncio._get_running_loop() is not None:
+            self._reject(run, self._full_error(", and waiting for room would block this thread's event loop"))
+        if self.threads.depends_on_me(self, run):
+            self._reject(run, self._full_error(", and only the job that enqueues here could make room"))
+        try:
+            self.put(run, True, run._options.block_timeout)
+        except RejectedError as late:
+            self._reject(run, late)
+
+    def _caller_runs(self, run: Run[Any], error: QueueFullError) -> None:
+        me = threading.get_ident()
+        if sum(worker.thread == me for worker in list(self._workers)) > MAX_NESTING:
+            self._reject(run, self._full_error(f", and {MAX_NESTING} of them run inside each other in this thread"))
+        if signals.job_enqueued.receivers:
+            signals.emit(signals.job_enqueued, self.definition.job, run=run)
+        self.perform_here(run, raises=False)
+
+    def _discard(self, run: Run[Any], error: QueueFullError) -> None:
+        if signals.job_enqueued.receivers:
+            signals.emit(signals.job_enqueued, self.definition.job, run=run)
+        run.close(DISCARDED, "queue_full")
+
+    def _discard_oldest(self, run: Run[Any], error: QueueFullError) -> None:
+        """Make room at the cost of the oldest run of the lowest priority, as long as that is not above the new one's."""
+        while True:
+            with self.mutex:
+                lowest = next((level for level in reversed(self._levels) if level), None)
+                oldest = lowest.popleft() if lowest and lowest[0]._options.priority <= run._options.priority else None
+            if oldest is None and self._qsize() >= self.maxsize:
+                self._discard(run, error)
+                return
+            if oldest is not None:
+                oldest.close(DISCARDED, "queue_full")
+            try:
+                self.put(run)
+            except QueueFullError:  # another producer was faster
+                continue
+            except ShutdownError as late:
+                self._reject(run, late)
+            return
+
+    def _raise(self, run: Run[Any], error: QueueFullError) -> None:
+        self._reject(run, error)
+
+
+_WHEN_FULL: dict[str, Callable[[JobQueue, Run[Any], QueueFullError], None]] = {
+    "raise": JobQueue._raise,
+    "block": JobQueue._block,
+    "caller_runs": JobQueue._caller_runs,
+    "discard": JobQueue._discard,
+    "discard_oldest": JobQueue._discard_oldest,
+}
+
+
+def readmit(run: Run[Any]) -> None:
+    """Let *run* in again; what the timer calls when its time has come."""
+    run._queue.come_back(run)

@@ -1,0 +1,163 @@
+"""How trouble looks in the log: one record, no arguments, nothing that could forge a line, no frame kept alive."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from types import FrameType, TracebackType
+from typing import Any
+
+MAX_ERROR_TEXT = 4096  # bytes of UTF-8, after escaping
+MAX_CHAIN = 8  # errors of a chain of causes that are shown
+MAX_FRAMES = 40  # calls shown of one error, the innermost
+
+_PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+
+# Controls of C0 and C1, line and paragraph separators, characters that reorder a line, lone surrogates.
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def escaped(text: str) -> str:
+    """Return *text* on one line, its control characters spelt out, cut at 4 KiB."""
+    shown = _UNSAFE.sub(_spell, text[: MAX_ERROR_TEXT + 1])
+    data = shown.encode()
+    if len(data) <= MAX_ERROR_TEXT:
+        return shown
+    return data[: MAX_ERROR_TEXT - 3].decode(errors="ignore") + "..."
+
+
+def _spell(match: re.Match[str]) -> str:
+    return match[0].encode("unicode_escape", "surrogatepass").decode()
+
+
+def shown(value: object) -> str:
+    """Return the repr of a user's *value* for an error message: on one line, short, and whatever its repr does."""
+    said: list[str] = []
+    guarded(lambda: said.append(repr(value)))
+    text = escaped(said[0]) if said else f"<{escaped(type(value).__qualname__)} object>"
+    return text if len(text) <= 200 else text[:197] + "..."
+
+
+def describe(error: BaseException) -> str:
+    """Return the class and the text of *error*, as its traceback's last line would show them, escaped and cut."""
+    name = escaped(type(error).__qualname__)
+    said: list[str] = []
+    guarded(lambda: said.append(str(error)))
+    if not said:
+        return f"{name}: <its text cannot be shown: str() raised>"
+    return f"{name}: {escaped(said[0])}" if said[0] else name
+
+
+def trace(error: BaseException) -> str:
+    """Return the traceback of *error* and its causes as text, from the job's own code on, escaped and cut."""
+    parts: list[str] = []
+    for link, reason in _chain(error):
+        stack = traceback.StackSummary.extract(
+            traceback.walk_tb(_outside(link.__traceback__)), limit=-MAX_FRAMES, lookup_lines=True
+        )
+        lines = ["Traceback (most recent call last):\n", *stack.format()] if stack else []
+        parts.append("".join(lines) + describe(link) + (f"\n\n{reason}\n\n" if reason else ""))
+    return "".join(parts)
+
+
+def _chain(error: BaseException) -> list[tuple[BaseException, str]]:
+    """Return *error* and what led to it, oldest first, each with the sentence that leads on to the next."""
+    links: list[tuple[BaseException, str]] = [(error, "")]
+    seen = {id(error)}
+    while len(links) < MAX_CHAIN:
+        last = links[-1][0]
+        if last.__cause__ is not None:
+            earlier, reason = last.__cause__, "The above exception was the direct cause of the following exception:"
+        elif last.__context__ is not None and not last.__suppress_context__:
+            earlier, reason = last.__context__, "During handling of the above exception, another exception occurred:"
+        else:
+            break
+        if id(earlier) in seen:
+            break
+        seen.add(id(earlier))
+        links.append((earlier, reason))
+    return links[::-1]
+
+
+def _outside(tb: TracebackType | None) -> TracebackType | None:
+    """Skip the calls of this package that lead to the job's own code."""
+    inner = tb
+    while inner is not None and inner.tb_frame.f_code.co_filename.startswith(_PACKAGE):
+        inner = inner.tb_next
+    return inner or tb
+
+
+def stack(frame: FrameType) -> str:
+    """Return the calls a live thread is in, from the job's own code on."""
+    frames = [
+        (frame, line)
+        for frame, line in _outwards(frame)
+        if not frame.f_code.co_filename.startswith(_PACKAGE)
+    ]
+    return "".join(traceback.StackSummary.extract(iter(frames[:MAX_FRAMES][::-1])).format()).rstrip("\n")
+
+
+def _outwards(frame: FrameType | None) -> Iterator[tuple[FrameType, int]]:
+    while frame is not None:
+        yield frame, frame.f_lineno or 0
+        frame = frame.f_back
+
+
+def strip(error: BaseException | None) -> None:
+    """Let go of every frame that *error*, its causes and its group hold, and with them of the job's arguments."""
+    left = [error]
+    seen: set[int] = set()
+    while left:
+        last = left.pop()
+        if last is None or id(last) in seen:
+            continue
+        seen.add(id(last))
+        last.__traceback__ = None
+        left += (last.__cause__, last.__context__)
+        if isinstance(last, BaseExceptionGroup):
+            left += last.exceptions
+
+
+def log(
+    logger: logging.Logger,
+    level: int,
+    message: str,
+    *args: object,
+    text: str | None = None,
+    extra: Mapping[str, object] | None = None,
+) -> None:
+    """Write one record; *text* follows the message as a traceback would.
+
+    The traceback goes in as text and not as ``exc_info``: a handler that keeps its records must not keep the job's
+    frames and arguments alive, and a formatter would write the error's own text unescaped. Never raises.
+    """
+    if not logger.isEnabledFor(level):
+        return
+    record = logger.makeRecord(logger.name, level, __file__, 0, message, args, None, "log", extra)
+    record.exc_text = text
+    guarded(lambda: logger.handle(record))
+
+
+def guarded(call: Callable[[], Any]) -> BaseException | None:
+    """Call code that is not ours and return what it raised; a Ctrl-C in the main thread goes through.
+
+    One of the three broad excepts: receivers, error texts and loggers stand behind it.
+    """
+    try:
+        call()
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+            raise
+        return error
+    return None
+
+
+def last_words(message: str) -> None:
+    """Write *message* where nothing else can be relied on any more: to standard error, if there is one."""
+    if sys.stderr is not None:
+        guarded(lambda: sys.stderr.write(message + "\n"))

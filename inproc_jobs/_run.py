@@ -1,0 +1,396 @@
+"""One accepted call of a job: its state, its outcome, and the one way it ends."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import sys
+import threading
+from collections.abc import Callable, Coroutine, Generator, Mapping
+from contextvars import Context, ContextVar
+from datetime import datetime
+from enum import StrEnum
+from functools import partial
+from time import monotonic, time
+from types import MappingProxyType
+from typing import Any, Generic, TypeVar, cast, overload
+
+from . import _clock, _report, signals
+from ._carriers import Entrance
+from ._options import Options
+from ._stats import Tally
+from .errors import RunCancelledError, RunDiscardedError, WrongProcessError
+
+T = TypeVar("T")
+R_co = TypeVar("R_co", covariant=True)
+
+_logger = logging.getLogger(__name__)
+_number = itertools.count(1).__next__
+_waiters_lock = threading.RLock()  # guards every run's _waiters; taken only where somebody waits
+_no_kwargs: Mapping[str, Any] = MappingProxyType({})
+
+current: ContextVar[Run[Any] | None] = ContextVar("inproc_jobs_run", default=None)
+
+
+class RunState(StrEnum):
+    """Where a run is; the last four are final."""
+
+    SCHEDULED = "scheduled"
+    QUEUED = "queued"
+    RUNNING = "running"
+    RETRYING = "retrying"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    DISCARDED = "discarded"
+    CANCELLED = "cancelled"
+
+
+SCHEDULED, QUEUED, RUNNING, RETRYING = RunState.SCHEDULED, RunState.QUEUED, RunState.RUNNING, RunState.RETRYING
+SUCCEEDED, FAILED, DISCARDED, CANCELLED = (
+    RunState.SUCCEEDED,
+    RunState.FAILED,
+    RunState.DISCARDED,
+    RunState.CANCELLED,
+)
+
+_CLOSING = {
+    SUCCEEDED: signals.job_succeeded,
+    FAILED: signals.job_failed,
+    DISCARDED: signals.job_discarded,
+    CANCELLED: signals.job_cancelled,
+}
+
+
+class Run(Generic[R_co]):
+    """One accepted call of a job; what ``perform_async`` returns.
+
+    It ends exactly once, as succeeded, failed, discarded or cancelled. Once ended it holds neither its arguments nor the
+    frames of its error, so it may be kept. All methods may be called from any thread; only ``wait`` and ``result`` block.
+    """
+
+    # No lock and no event of its own: a run that waits in a queue is mostly these slots.
+    __slots__ = (
+        "__weakref__",
+        "_args",
+        "_attempt",
+        "_carried",
+        "_context",
+        "_enqueued",
+        "_enqueued_wall",
+        "_expires",
+        "_finished",
+        "_kwargs",
+        "_number",
+        "_open",
+        "_options",
+        "_outcome",
+        "_queue",
+        "_ready",
+        "_settled",
+        "_started",
+        "_state",
+        "_stop",
+        "_waiters",
+    )
+
+    def __init__(
+        self,
+        queue: Any,
+        options: Options,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any] | None,
+        context: Context | None,
+        carried: tuple[Entrance, ...] | None,
+    ) -> None:
+        self._queue = queue
+        self._options = options
+        self._args = args
+        self._kwargs = kwargs or None
+        self._context = context
+        self._carried = carried
+        self._number = _number()
+        self._state = QUEUED
+        self._attempt = 0
+        self._enqueued_wall = time()
+        self._enqueued = self._ready = monotonic()
+        self._expires: float | None = None
+        self._started: float | None = None
+        self._finished: float | None = None
+        self._outcome: Any = None
+        self._stop: BaseException | None = None
+        self._waiters: list[Callable[[], object]] | None = None
+        self._settled = False
+        self._open = True  # deleted by whoever closes the run: a slot can be deleted once
+
+    @property
+    def id(self) -> str:
+        """Unique among the runs of all processes: a prefix of the process and a counter."""
+        return f"{self._queue.prefix}-{self._number}"
+
+    @property
+    def job(self) -> Any:
+        """The job class, or the function under ``@job``."""
+        return self._queue.definition.job
+
+    @property
+    def args(self) -> tuple[Any, ...]:
+        """The positional arguments; empty once the run has ended."""
+        return self._args
+
+    @property
+    def kwargs(self) -> Mapping[str, Any]:
+        """The keyword arguments, read-only; empty once the run has ended."""
+        return _no_kwargs if self._kwargs is None else MappingProxyType(self._kwargs)
+
+    @property
+    def state(self) -> RunState:
+        """Where the run is now."""
+        return self._state
+
+    @property
+    def attempt(self) -> int:
+        """The attempt it is at, counted from 1; 0 before the first."""
+        return self._attempt
+
+    @property
+    def reason(self) -> str | None:
+        """Why it was discarded: "shutdown", "expired", "queue_full" or the text of a ``Discard``; None otherwise."""
+        return cast(str, self._outcome) if self._state is DISCARDED else None
+
+    @property
+    def error(self) -> BaseException | None:
+        """What its last attempt raised, without frames, if it failed or waits for a retry."""
+        return self._outcome if self._state in (FAILED, RETRYING) else None
+
+    @property
+    def enqueued_at(self) -> datetime:
+        """When it was accepted, UTC."""
+        return _clock.utc(self._enqueued_wall)
+
+    @property
+    def started_at(self) -> datetime | None:
+        """When its last attempt started, UTC; None before the first."""
+        return self._moment(self._started)
+
+    @property
+    def finished_at(self) -> datetime | None:
+        """When it ended, UTC; None before."""
+        return self._moment(self._finished)
+
+    def _moment(self, moment: float | None) -> datetime | None:
+        return None if moment is None else _clock.utc(self._enqueued_wall + moment - self._enqueued)
+
+    def __repr__(self) -> str:
+        attempt = f", attempt {self._attempt}" if self._attempt else ""
+        return f"<Run {self.id} of {self._queue.definition.name}: {self._state.value}{attempt}>"
+
+    def done(self) -> bool:
+        """Return whether the run has ended and its closing signal was sent."""
+        return self._settled
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the run has ended, at most *timeout* seconds, and return whether it has.
+
+        Raises:
+            DeadlockError: called inside a job, on a run that could only go on after that job.
+            WrongProcessError: the run belongs to the process this one was forked from.
+        """
+        if self._settled:
+            return True
+        self._check_process()
+        seconds = None if timeout is None else _clock.seconds(timeout, "timeout")
+        with self._queue.threads.waiting(self, seconds):
+            woken = threading.Lock()
+            woken.acquire()
+            wake = woken.release
+            self._add_waiter(wake)
+            try:
+                woken.acquire(timeout=-1 if seconds is None else min(seconds, threading.TIMEOUT_MAX))
+            finally:
+                self._drop_waiter(wake)
+        return self._settled
+
+    @overload
+    def result(self: Run[Coroutine[Any, Any, T]], timeout: float | None = None) -> T: ...
+    @overload
+    def result(self: Run[T], timeout: float | None = None) -> T: ...
+    def result(self, timeout: float | None = None) -> Any:
+        """Wait for the run, at most *timeout* seconds, and return what ``perform`` returned.
+
+        Raises:
+            BaseException: what the job raised, if it failed.
+            TimeoutError: it has not ended in time; it goes on all the same.
+            RunCancelledError, RunDiscardedError: it ended without an outcome.
+            DeadlockError, WrongProcessError: as ``wait`` does.
+        """
+        if not self.wait(timeout):
+            raise TimeoutError(f"{self!r} has not ended within {timeout} s; it goes on")
+        return self._value()
+
+    @overload
+    def __await__(self: Run[Coroutine[Any, Any, T]]) -> Generator[Any, None, T]: ...
+    @overload
+    def __await__(self: Run[T]) -> Generator[Any, None, T]: ...
+    def __await__(self) -> Generator[Any, None, Any]:
+        if not self._settled:
+            self._check_process()
+            self._queue.threads.check_wait(self)
+            # Whoever awaits has asyncio loaded; importing it here would cost those who never do.
+            loop = sys.modules["asyncio"].get_running_loop()
+            ended = loop.create_future()
+            wake = partial(loop.call_soon_threadsafe, _set_ended, ended)
+            self._add_waiter(wake)
+            try:
+                yield from ended
+            finally:
+                self._drop_waiter(wake)
+        return self._value()
+
+    def cancel(self) -> bool:
+        """Cancel the run and return whether that still could be asked of it.
+
+        A run that waits is taken out and ends as cancelled before this returns. One that is running is asked to stop: its
+        ``should_stop`` turns true, ``checkpoint()`` raises, and it is not tried again; a thread cannot be stopped from
+        outside. One that has ended stays as it is.
+        """
+        if self._settled:
+            return False
+        if self._queue.withdraw(self):
+            self.close(CANCELLED)
+            return True
+        return not self._settled
+
+    def checkpoint(self) -> None:
+        """Raise if the run should stop: it was cancelled, it timed out, or the process is past its deadline."""
+        if self._stop is not None:
+            raise self._stop.with_traceback(None)
+
+    @property
+    def should_stop(self) -> bool:
+        """Whether ``checkpoint`` would raise."""
+        return self._stop is not None
+
+    def close(self, state: RunState, outcome: Any = None, tally: Tally | None = None) -> bool:
+        """End the run as *state*, and return whether this call was the one that did.
+
+        The one way a run ends: outcome, count, signal, log line, wake-up, in this order. *tally* is that of the worker
+        whose thread this is; without one the queue's own is used. Called without any lock held.
+        """
+        try:
+            del self._open
+        except AttributeError:
+            return False
+        try:
+            self._finished = monotonic()
+            self._outcome = outcome
+            self._state = state
+            if tally is not None:
+                tally.count(state)
+            else:
+                self._queue.count(state)
+            if _CLOSING[state].receivers:
+                self._announce()
+            if state is not SUCCEEDED:
+                self._log_closing()
+        finally:
+            self._args = ()
+            self._kwargs = self._context = self._carried = None
+            self._settled = True
+            if self._waiters is not None:
+                self._wake()
+        return True
+
+    def disown(self) -> None:
+        """In the child of a fork: leave it to the parent to close the run."""
+        if hasattr(self, "_open"):
+            del self._open
+
+    def refuse(self, reason: str) -> None:
+        """Mark a run that was never accepted, so that a receiver of ``job_rejected`` who keeps it waits for nothing."""
+        del self._open
+        self._state = DISCARDED
+        self._outcome = reason
+        self._settled = True
+
+    def _announce(self) -> None:
+        data: dict[str, Any] = {"run": self}
+        if self._state is FAILED:
+            data["error"] = self._outcome
+        elif self._state is DISCARDED:
+            data["reason"] = self._outcome
+        signals.emit(_CLOSING[self._state], self.job, **data)
+
+    def _log_closing(self) -> None:
+        if self._state is FAILED:
+            self.log(_logger, logging.ERROR, "%r: %s", self, _report.describe(self._outcome), error=self._outcome)
+            _report.strip(self._outcome)
+        elif self._state is DISCARDED:
+            self.log(_logger, logging.WARNING, "%r: %s", self, _report.escaped(self._outcome))
+        else:
+            self.log(_logger, logging.INFO, "%r", self)
+
+    def log(
+        self, logger: logging.Logger, level: int, message: str, *args: object, error: BaseException | None = None
+    ) -> None:
+        """Write a record that names the run; the traceback of *error* follows as text."""
+        if logger.isEnabledFor(level):
+            text = None if error is None else _report.trace(error)
+            extra = {"run_id": self.id, "job": self._queue.definition.name}
+            _report.log(logger, level, message, *args, text=text, extra=extra)
+
+    def _value(self) -> Any:
+        if self._state is SUCCEEDED:
+            return self._outcome
+        if self._state is CANCELLED:
+            raise RunCancelledError(f"{self!r} was cancelled")
+        if self._state is DISCARDED:
+            raise RunDiscardedError(f"{self!r} was discarded: {self._outcome}", reason=self._outcome)
+        error = self._outcome
+        try:
+            raise error.with_traceback(None)
+        finally:
+            # The traceback holds this frame, so this frame must hold neither the run nor the error.
+            del self, error
+
+    def _check_process(self) -> None:
+        if self._queue.pid != os.getpid():
+            raise WrongProcessError(
+                f"{self!r} was accepted by process {self._queue.pid}, which alone can end it; this is process"
+                f" {os.getpid()}, forked from it: enqueue here what this process should do"
+            )
+
+    def _add_waiter(self, wake: Callable[[], object]) -> None:
+        with _waiters_lock:
+            if self._waiters is None:
+                self._waiters = []
+            self._waiters.append(wake)
+        if self._settled:  # between the caller's look and the append
+            self._wake()
+
+    def _drop_waiter(self, wake: Callable[[], object]) -> None:
+        with _waiters_lock:
+            if self._waiters and wake in self._waiters:
+                self._waiters.remove(wake)
+
+    def _wake(self) -> None:
+        with _waiters_lock:
+            waiters, self._waiters = self._waiters, None
+        for wake in waiters or ():
+            _report.guarded(wake)  # an event loop that has closed meanwhile raises
+
+
+def _set_ended(ended: Any) -> None:
+    if not ended.done():
+        ended.set_result(None)
+
+
+def current_run() -> Run[Any] | None:
+    """Return the run this code is part of, or None outside of any."""
+    return current.get()
+
+
+def after_fork() -> None:
+    """Make the lock anew: the thread that held it may not exist in this process."""
+    global _waiters_lock
+    _waiters_lock = threading.RLock()

@@ -1,0 +1,435 @@
+"""Everything of this process: its queues, its threads, its timer, its settings; and how all of it is stopped."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from os import getpid
+from typing import Any, Never
+
+from . import _clock, _lifecycle, _run, signals
+from ._carriers import capture
+from ._options import Definition, Options, Settings, merged_settings
+from ._queue import JobQueue, readmit
+from ._run import DISCARDED, Run
+from ._stats import NO_STATS, Stats
+from ._threads import Threads
+from ._timer import Timer
+
+ENDING = 0.2  # seconds that a shutdown waits for its idle threads to end, which takes them some microseconds
+
+_KEEP: Any = object()  # the default of a setting that is not given
+
+
+@dataclass(frozen=True, slots=True)
+class ShutdownReport:
+    """What a shutdown did.
+
+    Attributes:
+        finished: runs that succeeded while it drained.
+        failed: runs that failed while it drained.
+        discarded: the runs that could not be finished, each with ``reason == "shutdown"``.
+        elapsed: seconds it took.
+    """
+
+    finished: int
+    failed: int
+    discarded: list[Run[Any]]
+    elapsed: float
+
+
+class Runtime:
+    """The runtime of one process. Making it starts nothing.
+
+    Guarantees: an accepted run ends, or a shutdown's report names it; a shutdown takes no longer than its deadline.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.pid = os.getpid()
+        self.prefix = secrets.token_hex(3)
+        self._lock = threading.RLock()  # guards _queues and the five below
+        self._queues: weakref.WeakSet[JobQueue] = weakref.WeakSet()
+        self._closed = False
+        self._stopping = False  # whether a shutdown is under way
+        self._deadline = 0.0  # of the drain or shutdown under way, monotonic
+        self._report: ShutdownReport | None = None
+        self._stopped = threading.Condition(self._lock)
+        self.timer = Timer(settings.max_scheduled)
+        self.threads = Threads(self.timer, settings.max_threads)
+
+    def __repr__(self) -> str:
+        return f"<Runtime of process {self.pid}: {len(self._queues)} queues{', closed' if self._closed else ''}>"
+
+    def apply(self, settings: Settings) -> None:
+        """Take over changed settings; they hold from the next thread and the next delay on."""
+        self.threads.max_threads = settings.max_threads
+        self.timer.limit = settings.max_scheduled
+
+    def queue(self, definition: Definition) -> JobQueue:
+        """Return the queue of a job class in this process, made at its first enqueue."""
+        with self._lock:
+            queue: JobQueue | None = definition.queue
+            if queue is None or queue.pid != self.pid:
+                queue = JobQueue(
+                    definition, threads=self.threads, timer=self.timer, pid=self.pid, prefix=self.prefix
+                )
+                queue.closed = queue.swept = self._closed
+                definition.queue = queue
+                self._queues.add(queue)
+        _lifecycle.watch_signals()
+        return queue
+
+    def queues(self) -> list[JobQueue]:
+        """Return the queues there are."""
+        with self._lock:
+            return list(self._queues)
+
+    def quiet(self, deadline: float) -> bool:
+        """Return whether nothing is left to do that could be done until *deadline* (monotonic)."""
+        me = threading.get_ident()
+        return all(queue.quiet(me) for queue in self.queues()) and not self.timer.pending(readmit, deadline)
+
+    def drain(self, deadline: float) -> bool:
+        """Wait until every accepted run has settled, those included that are enqueued meanwhile.
+
+        Blocks until *deadline* (monotonic seconds) at most, and returns early when what is left is not due until then.
+        The run that calls this, if any, is not waited for.
+
+        Returns:
+            Whether everything settled.
+        """
+        threads = self.threads
+        for queue in self.queues():
+            queue.nudge()
+        with threads.changed:
+            threads.watchers += 1
+        try:
+            with threads.changed:
+                while not self.quiet(deadline):
+                    left = min(deadline, self._deadline or deadline) - _clock.now()
+                    if left <= 0:
+                        return False
+                    threads.changed.wait(left)
+        finally:
+            threads.watchers -= 1
+        return not any(queue.scheduled or queue.retrying for queue in self.queues())
+
+    def shutdown(self, deadline: float) -> ShutdownReport:
+        """Drain until *deadline* (monotonic), then refuse what is new and discard what is left.
+
+        Idempotent and safe from any thread. A call during another's waits for that one, and brings its deadline forward
+        if it has an earlier one; inside a job it does not wait, for the other waits for the job.
+        """
+        with self._lock:
+            if self._report is not None:
+                return self._report
+            if self._stopping:
+                return self._join_shutdown(deadline)
+            self._stopping = True
+            self._deadline = deadline
+        started = _clock.now()
+        before = self._totals()
+        signals.emit(signals.shutdown_started, self)
+        self.drain(deadline)
+        self._close()
+        self.drain(deadline)  # what came in between the last look and the closing
+        discarded = self._sweep()
+        after = self._totals()
+        report = ShutdownReport(after[0] - before[0], after[1] - before[1], discarded, _clock.now() - started)
+        signals.emit(signals.shutdown_finished, self, report=report)
+        self.threads.stop(_clock.now() + ENDING)
+        self.timer.stop(_clock.now() + ENDING)
+        with self._lock:
+            self._report = report
+            self._stopping = False
+            self._deadline = 0.0
+            self._stopped.notify_all()
+        return report
+
+    def _join_shutdown(self, deadline: float) -> ShutdownReport:
+        if deadline < self._deadline:
+            self.hurry(deadline)
+        if _run.current_run() is None:
+            while self._stopping:
+                self._stopped.wait(max(0.0, self._deadline + 1.0 - _clock.now()))
+                if _clock.now() > self._deadline + 1.0:
+                    break
+        return self._report or ShutdownReport(0, 0, [], 0.0)
+
+    def hurry(self, deadline: float) -> None:
+        """Bring the deadline of the shutdown under way forward."""
+        self._deadline = deadline
+        with self.threads.changed:
+            self.threads.changed.notify_all()
+
+    def restart(self) -> None:
+        """Accept work again after a shutdown."""
+        with self._lock:
+            self._closed = False
+            self._report = None
+            for queue in self._queues:
+                queue.reopen()
+
+    def _close(self) -> None:
+        with self._lock:
+            self._closed = True
+            queues = list(self._queues)
+        for queue in queues:
+            queue.close()
+
+    def _sweep(self) -> list[Run[Any]]:
+        """Discard whatever is left."""
+        me = threading.get_ident()
+        discarded = []
+        for queue in self.queues():
+            for run in queue.sweep(me):
+                if run.close(DISCARDED, "shutdown"):
+                    discarded.append(run)
+                    queue.stop(run)
+        for run in self.timer.take(readmit):
+            if run._queue.withdraw(run) and run.close(DISCARDED, "shutdown"):
+                discarded.append(run)
+        return discarded
+
+    def _totals(self) -> tuple[int, int]:
+        tallies = [queue.tally() for queue in self.queues()]
+        return sum(tally.succeeded for tally in tallies), sum(tally.failed for tally in tallies)
+
+
+class _Process:
+    """The global state of the package: the settings, the job classes and the runtime of this process.
+
+    It is also what ``_lifecycle`` brings to its end.
+    """
+
+    __slots__ = ("definitions", "lock", "runtime", "settings")
+
+    def __init__(self) -> None:
+        self.settings = Settings()
+        self.lock = threading.RLock()  # guards the making of a runtime
+        self.runtime: Runtime | None = None
+        self.definitions: weakref.WeakValueDictionary[str, Definition] = weakref.WeakValueDictionary()
+
+    def current(self) -> Runtime:
+        """Return the runtime of this process; a forked child makes its own."""
+        runtime = self.runtime
+        if runtime is None or runtime.pid != os.getpid():
+            if runtime is not None:
+                self.renew_locks()  # a fork that called no hook
+            with self.lock:
+                if self.runtime is None or self.runtime.pid != os.getpid():
+                    self.runtime = Runtime(self.settings)
+                runtime = self.runtime
+        return runtime
+
+    def existing(self) -> Runtime | None:
+        """Return the runtime of this process if it has one."""
+        runtime = self.runtime
+        return runtime if runtime is not None and runtime.pid == os.getpid() else None
+
+    def renew_locks(self) -> None:
+        self.lock = threading.RLock()
+        _run.after_fork()
+
+    def shutdown_timeout(self) -> float:
+        return self.settings.shutdown_timeout
+
+    def finish(self, deadline: float, *, finally_: bool) -> None:
+        runtime = self.existing()
+        if runtime is None:
+            return
+        if finally_:
+            runtime.shutdown(deadline)
+        else:
+            runtime.drain(deadline)
+
+    def hurry(self) -> None:
+        runtime = self.existing()
+        if runtime is not None:
+            runtime.hurry(_clock.now())
+
+    def is_idle(self) -> bool:
+        runtime = self.existing()
+        return runtime is None or (
+            runtime.quiet(_clock.now()) and not any(queue.scheduled or queue.retrying for queue in runtime.queues())
+        )
+
+    def in_background(self, function: Callable[[], object]) -> None:
+        def start(_: None) -> None:
+            threading.Thread(target=function, name="inproc_jobs-stop", daemon=True).start()
+
+        self.current().timer.call_soon(start)
+
+    def threads(self) -> Iterable[threading.Thread]:
+        runtime = self.existing()
+        return runtime.threads.alive() if runtime is not None else ()
+
+    def forked(self) -> None:
+        runtime, self.runtime = self.runtime, None
+        self.renew_locks()
+        if runtime is not None:
+            abandon(runtime)
+
+
+def abandon(runtime: Runtime) -> None:
+    """Empty what the child of a fork has inherited, so that a job which forked does not go on as a worker there."""
+    for queue in list(runtime._queues):
+        queue.abandon()
+
+
+_process = _Process()
+_lifecycle.register(_process)
+
+
+def runtime() -> Runtime:
+    """Return the runtime of this process."""
+    return _process.current()
+
+
+def define(definition: Definition) -> None:
+    """Make a job class known by its name; a reloaded one takes its predecessor's place.
+
+    Raises:
+        ValueError: another job class has the name.
+    """
+    other = _process.definitions.get(definition.name)
+    if other is not None and _place(other) != _place(definition):
+        raise ValueError(
+            f"{_place(definition)}: the job name {definition.name!r} is taken by {_place(other)}: choose another name="
+        )
+    _process.definitions[definition.name] = definition
+
+
+def _place(definition: Definition) -> str:
+    function = getattr(definition.job, "function", definition.job)
+    return f"{function.__module__}.{function.__qualname__}"
+
+
+def definitions() -> list[Definition]:
+    """Return the job classes there are, by name."""
+    return sorted(_process.definitions.values(), key=lambda definition: definition.name)
+
+
+def enqueue(definition: Definition, options: Options, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run[Any]:
+    """Accept a run for now, or raise RejectedError."""
+    run = _make_run(definition, options, args, kwargs)
+    run._queue.enqueue(run)
+    return run
+
+
+def schedule(
+    definition: Definition, options: Options, args: tuple[Any, ...], kwargs: dict[str, Any], due: float, *, wall: bool
+) -> Run[Any]:
+    """Accept a run for *due*, in monotonic seconds, or of the wall clock if *wall*; or raise RejectedError."""
+    run = _make_run(definition, options, args, kwargs)
+    if run._expires is not None:
+        run._expires += max(0.0, due - (_clock.wall() if wall else run._enqueued))
+    run._queue.schedule(run, due, wall=wall)
+    return run
+
+
+def perform_now(definition: Definition, options: Options, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Perform a run in this thread and return its value, or raise its error."""
+    run = _make_run(definition, options, args, kwargs)
+    run._queue.perform_now(run)
+    return run._value()
+
+
+def _make_run(definition: Definition, options: Options, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run[Any]:
+    queue = definition.queue
+    if queue is None or queue.pid != getpid():
+        queue = _process.current().queue(definition)
+    context, carried = capture()
+    run: Run[Any] = Run(queue, options, args, kwargs, context, carried)
+    if options.expires_in is not None:
+        run._expires = run._enqueued + options.expires_in
+    return run
+
+
+def configure(
+    *,
+    shutdown_timeout: float | timedelta = _KEEP,
+    max_threads: int = _KEEP,
+    max_scheduled: int = _KEEP,
+    **unknown: Never,
+) -> None:
+    """Change settings of the process; those not named stay as they are.
+
+    Takes effect at once, before or after the first enqueue; a forked child inherits it.
+
+    Args:
+        shutdown_timeout: seconds, counted from the first sign of a stop, within which accepted work is finished; 8.0.
+        max_threads: the most worker threads of all job classes together; 32.
+        max_scheduled: the most delayed runs that may be pending; 1,000,000. Retries do not meet it.
+
+    Raises:
+        TypeError, ValueError: an unknown setting, a wrong type or range; nothing is changed.
+    """
+    given = {
+        "shutdown_timeout": shutdown_timeout,
+        "max_threads": max_threads,
+        "max_scheduled": max_scheduled,
+        **unknown,
+    }
+    apply_settings("configure", {name: value for name, value in given.items() if value is not _KEEP})
+
+
+def apply_settings(owner: str, given: Mapping[str, object]) -> None:
+    """Change the settings *given*; *owner* is named by errors."""
+    _process.settings = merged_settings(_process.settings, owner, given)
+    existing = _process.existing()
+    if existing is not None:
+        existing.apply(_process.settings)
+
+
+def settings() -> Settings:
+    """Return the settings of the process."""
+    return _process.settings
+
+
+def stats() -> dict[str, Stats]:
+    """Return a snapshot of every job class by its name; counted since the start of this process."""
+    result = {}
+    for definition in definitions():
+        queue: JobQueue | None = definition.queue
+        if queue is None or queue.pid != os.getpid():
+            result[definition.name] = NO_STATS
+        else:
+            result[definition.name] = queue.stats()
+    return result
+
+
+def drain(timeout: float | timedelta | None = None) -> bool:
+    """Wait until every accepted run has settled, and those that are enqueued meanwhile.
+
+    Blocks for *timeout* seconds at most (``shutdown_timeout`` by default), and returns early when all that is left is not
+    due until then. Called inside a job it does not wait for the run it is part of.
+
+    Returns:
+        Whether everything settled.
+    """
+    return _process.current().drain(_deadline(timeout))
+
+
+def shutdown(timeout: float | timedelta | None = None) -> ShutdownReport:
+    """Drain, then accept no more work, and discard and name what is left.
+
+    For hosts with hooks of their own; an exit of the process calls it by itself. Blocks for *timeout* seconds at most
+    (``shutdown_timeout`` by default), plus the moment that discarding takes. Idempotent: a second call returns the first
+    report. Safe from any thread, and inside a job, which then is not waited for.
+    """
+    return _process.current().shutdown(_deadline(timeout))
+
+
+def restart() -> None:
+    """Accept work again after a ``shutdown``; without one it does nothing."""
+    _process.current().restart()
+
+
+def _deadline(timeout: float | timedelta | None) -> float:
+    return _clock.now() + (_process.settings.shutdown_timeout if timeout is None else _clock.seconds(timeout, "timeout"))

@@ -1,0 +1,234 @@
+"""The threads of the process: one bounded executor, whose threads take whatever queue is ready and work on it.
+
+``_queue`` puts itself on the ready list, ``_runtime`` makes the one object of the process, ``_run`` asks here before a
+thread waits.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import Any, Protocol, TypeVar
+
+from . import _clock, _report
+from ._timer import Timer
+from .errors import DeadlockError
+
+LINGER = 10.0  # seconds a thread waits for work before it ends
+ARRIVAL = 1.0  # seconds within which a thread that was asked for is expected
+
+NAME = "inproc_jobs-worker"
+
+_logger = logging.getLogger(__name__)
+_T = TypeVar("_T")
+_never: Any = object()
+
+
+def mover(source: Callable[[], _T], sink: Callable[[_T], object]) -> Callable[[], object]:
+    """Return a callable that moves one item from *source* to *sink* in a single call of C code.
+
+    Nothing can fall between the two, neither a signal handler's exception nor one raised in the thread from outside, so
+    the item is always in one of the two places. What *source* raises comes out of the call.
+    """
+    return map(sink, iter(source, _never)).__next__
+
+
+class Work(Protocol):
+    """What stands on the ready list: the permit of a job queue to have one more worker."""
+
+    def work(self, permit: list[Work], others_wait: Callable[[], int]) -> None:
+        """Perform runs in this thread until none is left or others have waited long enough; takes *permit* back."""
+
+    def threads_for(self, run: Any) -> set[int] | None:
+        """Return the threads of which one must go on before *run* can; None if a new worker might perform it."""
+
+
+class Threads:
+    """Threads that take the next ready queue, first come, first served.
+
+    Guarantees: at most ``max_threads`` of them; what is ready is taken as soon as a thread is free, and a thread is
+    started for it if there may be one more; a thread that dies gives back what it held and is replaced. ``call`` takes no
+    lock of the standard library's and starts nothing itself, so an enqueue may come from a signal handler.
+    """
+
+    def __init__(self, timer: Timer, max_threads: int) -> None:
+        self.max_threads = max_threads
+        self.ready: SimpleQueue[Work | None] = SimpleQueue()  # None asks one thread to end
+        self.changed = threading.Condition(threading.RLock())  # told when a queue may have gone quiet, if watched
+        self.watchers = 0
+        self._timer = timer
+        self._serving: dict[int, threading.Thread] = {}  # by identifier; each thread writes its own entry
+        self._busy: dict[int, Work] = {}  # those of them that are at work
+        self._starting: set[object] = set()  # a ticket for each thread asked for that has not come yet
+        self._asked = False  # whether the timer is about to start threads
+        self._lock = threading.RLock()  # guards _executor and _waiting
+        self._executor: ThreadPoolExecutor | None = None
+        self._waiting: dict[int, Any] = {}  # by thread: the run it waits for without a limit
+
+    def call(self, hand_over: Callable[[], object]) -> None:
+        """Put a queue on the ready list by *hand_over* and see that a thread comes for it.
+
+        Does nothing where *hand_over* raises IndexError: the queue has no permit left, so enough workers.
+        """
+        try:
+            hand_over()
+        except IndexError:
+            return
+        self._ask_for_threads()
+
+    def _ask_for_threads(self) -> None:
+        # Whoever changes one of the numbers looks at all of them afterwards, so of two racing threads one sees both
+        # changes, and no lock is needed.
+        if not self._asked and self._shortage() > 0:
+            self._asked = True
+            self._timer.call_soon(self._start_threads)
+
+    def _shortage(self) -> int:
+        """How many threads more there should be."""
+        alive = len(self._serving) + len(self._starting)
+        return min(self.ready.qsize() + len(self._busy), self.max_threads) - alive
+
+    def _start_threads(self, _: None) -> None:
+        # Only the timer's thread submits. It is a daemon and the executor's threads inherit that, so that no exit of
+        # the interpreter waits for them.
+        self._asked = False
+        while self._shortage() > 0:
+            ticket = object()
+            self._starting.add(ticket)
+            self._timer.insert(_clock.now() + ARRIVAL, self._expect, ticket)
+            with self._lock:
+                if self._executor is None:
+                    self._executor = ThreadPoolExecutor(self.max_threads, NAME)
+                executor = self._executor
+            try:
+                executor.submit(self._serve, ticket)
+            except RuntimeError:  # no more threads to be had, or an interpreter that is exiting has closed all executors
+                self._start_thread(ticket)
+
+    def _start_thread(self, ticket: object) -> None:
+        try:
+            threading.Thread(target=self._serve, args=(ticket,), name=NAME, daemon=True).start()
+        except RuntimeError as error:  # nothing is lost: what is ready stays so, and _expect asks again
+            _report.log(_logger, logging.ERROR, "no thread for a worker: %s", _report.describe(error))
+
+    def _expect(self, ticket: object) -> None:
+        """Ask again, and another executor, for the thread of *ticket* if it has not come by now."""
+        if ticket not in self._starting:
+            return
+        self._starting.discard(ticket)
+        self._drop_executor()
+        self._ask_for_threads()
+
+    def _drop_executor(self) -> None:
+        with self._lock:
+            executor, self._executor = self._executor, None
+        if executor is not None:
+            executor.shutdown(wait=False)
+
+    def _serve(self, ticket: object) -> None:
+        """Take what is ready and work on it, until nothing was for some seconds."""
+        me = threading.get_ident()
+        hand: list[Any] = []
+        take = mover(partial(self.ready.get, True, LINGER), hand.append)
+        try:
+            self._serving[me] = threading.current_thread()
+            if ticket not in self._starting:
+                return
+            self._starting.discard(ticket)
+            while True:
+                take()
+                if hand[0] is None:
+                    return
+                self._busy[me] = hand[0]
+                self._ask_for_threads()
+                hand[0].work(hand, self.ready.qsize)
+                del self._busy[me]
+        except Empty:
+            return
+        finally:
+            self._leave(me, hand)
+
+    def _leave(self, me: int, hand: list[Any]) -> None:
+        if hand and hand[0] is not None:  # it died before it could work on what it took
+            self.ready.put(hand[0])
+        self._serving.pop(me, None)
+        if self._busy.pop(me, None) is not None:
+            error = sys.exception()
+            text = None if error is None else _report.trace(error)
+            _report.log(_logger, logging.ERROR, "a worker's thread died and is replaced", text=text)
+        self._ask_for_threads()
+        if not self._serving and not self._starting:
+            self._drop_executor()
+
+    def stop(self, deadline: float) -> None:
+        """Have all threads end, and wait for the idle ones until *deadline* (monotonic)."""
+        idle = [thread for ident, thread in list(self._serving.items()) if ident not in self._busy]
+        for _ in range(len(self._serving)):
+            self.ready.put(None)
+        self._drop_executor()
+        for thread in idle:
+            if thread is not threading.current_thread():
+                thread.join(max(0.0, deadline - _clock.now()))
+
+    def alive(self) -> list[threading.Thread]:
+        """Return the threads that live."""
+        return list(self._serving.values())
+
+    def tell(self) -> None:
+        """Wake whoever waits for the process to go quiet."""
+        if self.watchers:
+            with self.changed:
+                self.changed.notify_all()
+
+    @contextmanager
+    def waiting(self, run: Any, seconds: float | None) -> Iterator[None]:
+        """Note that this thread waits for *run*, without a limit if *seconds* is None.
+
+        Raises:
+            DeadlockError: no thread could then ever perform it.
+        """
+        me = threading.get_ident()
+        with self._lock:
+            self.check_wait(run)
+            if seconds is None:
+                self._waiting[me] = run
+        try:
+            yield
+        finally:
+            self._waiting.pop(me, None)
+
+    def check_wait(self, run: Any) -> None:
+        """Raise DeadlockError if *run* could only go on after this thread has."""
+        if self.depends_on_me(run._queue, run):
+            raise DeadlockError(
+                f"{run!r} can only go on when the job that waits for it here is over: give the job class more workers,"
+                " raise max_threads, or do not wait inside a job"
+            )
+
+    def depends_on_me(self, queue: Work, run: Any) -> bool:
+        """Return whether all threads that could perform *run* wait, in the end, for this one."""
+        me = threading.get_ident()
+        seen: set[int] = {me}
+        left = [(queue, run)]
+        met_me = False
+        while left:
+            queue, run = left.pop()
+            threads = queue.threads_for(run)
+            if threads is None:
+                if len(self._busy) < self.max_threads:
+                    return False
+                threads = set(self._busy)
+            met_me = met_me or me in threads
+            for thread in threads - seen:
+                seen.add(thread)
+                awaited = self._waiting.get(thread)
+                if awaited is None:
+                    return False
+                left.append((awaited._queue, awaited))
+        return met_me

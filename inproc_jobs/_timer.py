@@ -1,0 +1,175 @@
+"""What happens later: one heap, one condition, one thread, whatever the number of delays.
+
+Delays are counted on the monotonic clock; only ``perform_at`` follows the wall clock and has a heap of its own, because
+the wall clock can be set. The thread is a daemon, started by the first entry and gone some seconds after the last.
+"""
+
+from __future__ import annotations
+
+import _thread
+import heapq
+import itertools
+import logging
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from . import _clock, _report
+
+LINGER = 10.0  # seconds the thread stays without an entry
+WALL_CHECK = 1.0  # seconds between two looks at the wall clock while a perform_at is pending: nothing announces that it was set
+MAX_WAIT = 3600.0  # seconds; a lock cannot wait for centuries
+
+Entry = tuple[float, int, Callable[[Any], object], Any]  # due, order of insertion, call, its argument
+
+_logger = logging.getLogger(__name__)
+
+
+class Timer:
+    """Makes calls when they are due.
+
+    Guarantees: a call is made once, never early, on the timer's thread, without any lock held; what it raises is logged.
+    A call must not block.
+    ``insert`` never blocks on a thread's start and may be called from a signal handler or a ``__del__`` that interrupted
+    another ``insert``.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._changed = threading.Condition(threading.RLock())  # guards all below; reentrant: see above
+        self._sequence = itertools.count().__next__
+        self._delays: list[Entry] = []  # a heap by monotonic seconds
+        self._moments: list[Entry] = []  # a heap by wall-clock seconds
+        self._void: set[Any] = set()  # arguments of calls that are not to be made
+        self._alive = False
+        self._stopping = False
+        self._thread: threading.Thread | None = None
+
+    def insert(self, when: float, function: Callable[[Any], object], argument: Any, *, wall: bool = False) -> None:
+        """Have ``function(argument)`` called at *when*, in monotonic seconds, or of the wall clock if *wall*."""
+        with self._changed:
+            heap = self._moments if wall else self._delays
+            entry = (when, self._sequence(), function, argument)
+            heapq.heappush(heap, entry)
+            if heap[0] is entry:
+                self._changed.notify()
+            if not self._alive:
+                self._start()
+
+    def full(self) -> bool:
+        """Return whether as many calls are pending as may be asked for; those that must be made are inserted all the same."""
+        return len(self._delays) + len(self._moments) >= self.limit
+
+    def call_soon(self, function: Callable[[Any], object], argument: Any = None) -> None:
+        """Have ``function(argument)`` called as soon as the thread comes to it."""
+        self.insert(_clock.now(), function, argument)
+
+    def withdraw(self, argument: Any) -> None:
+        """Have the call with *argument* not made. Costs what a set costs: the heap is cleared out once it is half void."""
+        with self._changed:
+            self._void.add(argument)
+            if len(self._void) * 2 > len(self._delays) + len(self._moments):
+                for heap in (self._delays, self._moments):
+                    heap[:] = [entry for entry in heap if entry[3] not in self._void]
+                    heapq.heapify(heap)
+                self._void.clear()
+
+    def take(self, function: Callable[[Any], object]) -> list[Any]:
+        """Take out every call of *function* and return the arguments, the earliest first."""
+        with self._changed:
+            taken = []
+            for heap in (self._delays, self._moments):
+                taken += sorted(entry for entry in heap if entry[2] is function)
+                heap[:] = [entry for entry in heap if entry[2] is not function]
+                heapq.heapify(heap)
+            return [entry[3] for entry in taken]
+
+    def pending(self, function: Callable[[Any], object], deadline: float) -> bool:
+        """Return whether *function* will be called until *deadline* (monotonic)."""
+        with self._changed:
+            shift = _clock.wall() - _clock.now()
+            return _any_until(self._delays, deadline, function) or _any_until(self._moments, deadline + shift, function)
+
+    def stop(self, deadline: float) -> None:
+        """Forget what is pending and have the thread end, waiting for it until *deadline*; an ``insert`` starts another."""
+        with self._changed:
+            for heap in (self._delays, self._moments):
+                heap.clear()
+            self._void.clear()
+            self._stopping = True
+            self._changed.notify()
+            thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(max(0.0, deadline - _clock.now()))
+
+    def _start(self) -> None:
+        # The raw call takes no lock of threading's and does not wait for the new thread, so an enqueue can make it in a
+        # signal handler; the thread it starts then starts a proper one, which has a name and can be joined.
+        self._alive = True
+        self._stopping = False
+        try:
+            _thread.start_new_thread(self._launch, ())
+        except RuntimeError as error:
+            self._alive = False  # the next entry tries again
+            _report.log(_logger, logging.ERROR, "no thread for the timer: %s", _report.describe(error))
+
+    def _launch(self) -> None:
+        try:
+            threading.Thread(target=self._main, name="inproc_jobs-timer", daemon=True).start()
+        except RuntimeError as error:
+            with self._changed:
+                self._alive = False
+            _report.log(_logger, logging.ERROR, "no thread for the timer: %s", _report.describe(error))
+
+    def _main(self) -> None:
+        self._thread = threading.current_thread()
+        try:
+            while (entry := self._next()) is not None:
+                error = _report.guarded(partial(entry[2], entry[3]))
+                del entry
+                if error is not None:
+                    text = _report.trace(error)
+                    _report.log(_logger, logging.ERROR, "the timer's call raised", text=text)
+                    _report.strip(error)
+                    del error
+        finally:
+            with self._changed:
+                self._alive = False
+                self._thread = None
+                if self._delays or self._moments:  # it died of a MemoryError, or an entry came at the last moment
+                    self._start()
+
+    def _next(self) -> Entry | None:
+        """Wait for the next call and take it out; None after some idle seconds, or when told to stop."""
+        with self._changed:
+            idle_deadline = _clock.now() + LINGER
+            while True:
+                wait = MAX_WAIT
+                for heap, now in ((self._delays, _clock.now()), (self._moments, _clock.wall())):
+                    while heap and heap[0][0] <= now:
+                        entry = heapq.heappop(heap)
+                        if entry[3] not in self._void:
+                            return entry
+                        self._void.discard(entry[3])
+                    if not heap:
+                        continue
+                    wait = min(wait, heap[0][0] - now, WALL_CHECK if heap is self._moments else MAX_WAIT)
+                    idle_deadline = _clock.now() + LINGER
+                if not self._delays and not self._moments:
+                    wait = idle_deadline - _clock.now()
+                    if self._stopping or wait <= 0:
+                        return None
+                self._changed.wait(wait)
+
+
+def _any_until(heap: list[Entry], limit: float, function: Callable[[Any], object]) -> bool:
+    """Look through the part of *heap* that is due by *limit*, and no further."""
+    places = [0]
+    while places:
+        place = places.pop()
+        if place < len(heap) and heap[place][0] <= limit:
+            if heap[place][2] is function:
+                return True
+            places += (2 * place + 1, 2 * place + 2)
+    return False

@@ -1,0 +1,226 @@
+"""A worker: a thread at work on one queue. The only code that calls ``perform``."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import Context, copy_context
+from time import monotonic
+from typing import Any
+
+from . import _carriers, _clock, _report, signals
+from ._retry import Discard, Retry
+from ._run import CANCELLED, DISCARDED, FAILED, RUNNING, SUCCEEDED, Run, current
+from ._stats import Tally
+from .errors import RunCancelledError, RunTimeoutError
+
+FAIR_SHARE = 0.02  # seconds a worker stays at a queue while others wait for a thread
+
+_logger = logging.getLogger(__name__)
+
+
+class Worker:
+    """A thread's stay at a queue: performs run after run and keeps the count.
+
+    Guarantees: each run it takes is performed once or given back; nothing that ``perform`` raises gets past it; each
+    attempt runs in a context of its own.
+
+    Attributes:
+        thread: identifier of the thread.
+        permit: holds the queue's permit to have this worker; emptied when a run overruns, which gives the permit back.
+        hand: holds the run it has taken.
+        tally: its counts.
+    """
+
+    __slots__ = ("_queue", "_raises", "hand", "permit", "tally", "thread")
+
+    def __init__(self, queue: Any, permit: list[Any], *, raises: bool = False) -> None:
+        self._queue = queue
+        self._raises = raises  # whether the error of a run comes out of perform, and none is retried
+        self.thread = threading.get_ident()
+        self.permit = permit
+        self.hand: list[Run[Any]] = []
+        self.tally = Tally()
+
+    def work(self, others_wait: Callable[[], int]) -> None:
+        """Perform run after run, until none waits or the fair share is used up while others wait."""
+        take, hand, permit = self._queue.take, self.hand, self.permit
+        share_deadline = monotonic() + FAIR_SHARE
+        while permit and take(hand):
+            self.perform(hand[0])
+            hand.clear()
+            if others_wait() and monotonic() > share_deadline:
+                return
+
+    def perform(self, run: Run[Any]) -> None:
+        """Make one attempt at *run*, in a context of its own."""
+        context = run._context
+        (Context() if context is None else context.copy()).run(self._attempt, run)
+
+    def _attempt(self, run: Run[Any]) -> None:
+        if (run._stop is not None or run._expires is not None) and self._ends_unstarted(run):
+            return
+        definition = self._queue.definition
+        run._attempt += 1
+        started = run._started = monotonic()
+        run._state = RUNNING
+        try:
+            current.set(run)
+            if signals.job_started.receivers:
+                signals.emit(signals.job_started, definition.job, run=run)
+            if run._carried is None and not run._options.watched and not definition.awaited:
+                value = definition.call(run)
+            else:
+                value = self._call_with_care(run)
+        except BaseException as error:
+            self._time(run, started)
+            frames = error.__traceback__
+            self._conclude(run, error)
+            _report.strip(error)
+            if self._raises and run._outcome is error:
+                raise error.with_traceback(frames) from error.__cause__
+            del frames
+        else:
+            self._time(run, started)
+            run.close(SUCCEEDED, value, self.tally)
+
+    def _ends_unstarted(self, run: Run[Any]) -> bool:
+        if run._stop is not None:
+            run.close(CANCELLED, None, self.tally)
+            return True
+        if run._expires is not None and run._attempt == 0 and monotonic() > run._expires:
+            run.close(DISCARDED, "expired", self.tally)
+            return True
+        return False
+
+    def _time(self, run: Run[Any], started: float) -> None:
+        took = monotonic() - started
+        waited = started - run._ready
+        self.tally.time(waited, took)
+        self._queue.waits.append(waited)
+        self._queue.takes.append(took)
+
+    def _call_with_care(self, run: Run[Any]) -> Any:
+        """Call ``perform`` with all that its options ask for around it."""
+        call: Callable[[Run[Any]], Any] = self._queue.definition.call
+        if self._queue.definition.awaited:
+            call = _awaiting(call)
+        if run._carried is not None:
+            call = _carrying(call)
+        if not run._options.watched:
+            return call(run)
+        watch = Watch(self, run)
+        self._queue.watches[run] = watch
+        try:
+            if run._options.timeout is not None:
+                self._queue.timer.insert(_clock.now() + run._options.timeout, Watch.overrun, watch)
+            return call(run)
+        finally:
+            watch.end()
+            self._queue.watches.pop(run, None)
+            if run._options.timeout is not None:
+                self._queue.timer.withdraw(watch)
+
+    def _conclude(self, run: Run[Any], error: BaseException) -> None:
+        """Decide what a failed attempt means: another one, or which end."""
+        if run._stop is not None and isinstance(error, type(run._stop)):
+            error = run._stop
+        if isinstance(error, Discard):
+            run.close(DISCARDED, str(error) or "discarded by the job", self.tally)
+            return
+        delay = self._delay(run, error)
+        if delay is None or not self._queue.retry(run, error, delay, self.tally):
+            if isinstance(run._stop, RunCancelledError):
+                run.close(CANCELLED, None, self.tally)
+            else:
+                run.close(FAILED, error, self.tally)
+
+    def _delay(self, run: Run[Any], error: BaseException) -> float | None:
+        """Return the seconds until the next attempt, or None if there is none."""
+        if self._raises:
+            return None
+        if isinstance(error, Retry.Later):
+            return error.delay
+        policy = run._options.retry
+        if policy is None:
+            return None
+        answers: list[float] = []
+
+        def ask() -> None:
+            answer = policy(run._attempt, error)
+            if answer is not None:
+                answers.append(_clock.seconds(answer, "the answer of the retry policy"))
+
+        trouble = _report.guarded(ask)
+        if trouble is not None:
+            run.log(_logger, logging.ERROR, "the retry policy of %r raised", run, error=trouble)
+        return answers[0] if answers else None
+
+
+def _carrying(call: Callable[[Run[Any]], Any]) -> Callable[[Run[Any]], Any]:
+    def carried(run: Run[Any]) -> Any:
+        with _carriers.entered(run._carried or ()):
+            return call(run)
+
+    return carried
+
+
+def _awaiting(call: Callable[[Run[Any]], Any]) -> Callable[[Run[Any]], Any]:
+    def awaited(run: Run[Any]) -> Any:
+        asyncio = sys.modules["asyncio"]  # loaded when the job class was made
+        if asyncio._get_running_loop() is None:
+            return asyncio.run(call(run))
+        # perform_now on an event loop's thread: loops do not nest.
+        with ThreadPoolExecutor(1) as helper:
+            return helper.submit(copy_context().run, asyncio.run, call(run)).result()
+
+    return awaited
+
+
+class Watch:
+    """An eye on one attempt: says when it is past its timeout, and interrupts it where the job allows that."""
+
+    __slots__ = ("_interrupted", "_lock", "_over", "run", "worker")
+
+    def __init__(self, worker: Worker, run: Run[Any]) -> None:
+        self.worker = worker
+        self.run = run
+        self._lock = threading.RLock()  # guards the two below: nothing is raised in the thread once the attempt is over
+        self._over = False
+        self._interrupted = False
+
+    def overrun(self) -> None:
+        """On the timer's thread: the attempt is past its timeout."""
+        run = self.run
+        with self._lock:
+            if self._over:
+                return
+            error = RunTimeoutError(f"{run!r} is past its timeout of {run._options.timeout:g} s")
+            run._stop = error
+        self.worker._queue.overran(self.worker, run)
+        if run._options.interruptible:
+            self.interrupt(RunTimeoutError)
+
+    def interrupt(self, error: type[BaseException]) -> None:
+        """Raise *error* in the attempt's thread, at its next bytecode."""
+        with self._lock:
+            if not self._over:
+                self._interrupted = True
+                _set_async_exception(self.worker.thread, error)
+
+    def end(self) -> None:
+        """Note that the attempt is over, and take back an interrupt that has not struck yet."""
+        with self._lock:
+            self._over = True
+            if self._interrupted:
+                _set_async_exception(self.worker.thread, None)
+
+
+def _set_async_exception(thread: int, error: type[BaseException] | None) -> None:
+    # The one documented way to raise in another thread; None takes back what has not been raised yet.
+    target = None if error is None else ctypes.py_object(error)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), target)
