@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from contextvars import Context, ContextVar, copy_context
+from contextvars import Context, ContextVar
 from typing import Any
 
 Entrance = Callable[[], AbstractContextManager[Any]]
 Carrier = Callable[[], Entrance | None]
 
-_carriers: tuple[Carrier, ...] = ()
+carriers: tuple[Carrier, ...] = ()
 _left_behind: frozenset[ContextVar[Any]] = frozenset()
 
 
@@ -20,9 +20,9 @@ def carry(carrier: Carrier) -> None:
     What it returns is called around each attempt, in the worker's thread, and gives a context manager; None carries
     nothing. Registering a carrier twice is the same as once. Integrations call this when they are imported.
     """
-    global _carriers
-    if carrier not in _carriers:
-        _carriers = (*_carriers, carrier)
+    global carriers
+    if carrier not in carriers:
+        carriers = (*carriers, carrier)
 
 
 def leave_behind(*variables: ContextVar[Any]) -> None:
@@ -31,19 +31,16 @@ def leave_behind(*variables: ContextVar[Any]) -> None:
     _left_behind |= set(variables)
 
 
-def capture() -> tuple[Context | None, tuple[Entrance, ...] | None]:
-    """Return the caller's context variables and what its carriers give, or None for either where there is nothing."""
-    context = _capture_context()
-    if not _carriers:
-        return context, None
-    entrances = [entrance for carrier in _carriers if (entrance := carrier()) is not None]
-    return context, tuple(entrances) or None
+def capture() -> tuple[Entrance, ...] | None:
+    """Return what the carriers give in the caller's thread, or None where that is nothing."""
+    entrances = [entrance for carrier in carriers if (entrance := carrier()) is not None]
+    return tuple(entrances) or None
 
 
-def _capture_context() -> Context | None:
-    context = copy_context()
-    if not context or _left_behind.isdisjoint(context):
-        return context or None
+def carried(context: Context) -> Context | None:
+    """Return the caller's *context* less what is left behind, or None where that is nothing."""
+    if _left_behind.isdisjoint(context):
+        return context
     kept = [(variable, value) for variable, value in context.items() if variable not in _left_behind]
     if not kept:
         return None

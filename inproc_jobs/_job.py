@@ -49,15 +49,11 @@ class Enqueuer(Generic[P, R_co]):
 
     def perform_in(self, delay: float | timedelta, /, *args: P.args, **kwargs: P.kwargs) -> Run[R_co]:
         """Enqueue a run for later; see ``Job.perform_in``."""
-        seconds = _clock.seconds(delay, f"{self._definition.name}: the delay of perform_in")
-        self._definition.fits(*args, **kwargs)
-        return _runtime.schedule(self._definition, self._options, args, kwargs, _clock.now() + seconds, wall=False)
+        return _perform_in(self._definition, self._options, delay, args, kwargs)
 
     def perform_at(self, when: datetime, /, *args: P.args, **kwargs: P.kwargs) -> Run[R_co]:
         """Enqueue a run for a moment; see ``Job.perform_at``."""
-        moment = _clock.timestamp(when, f"{self._definition.name}: the moment of perform_at")
-        self._definition.fits(*args, **kwargs)
-        return _runtime.schedule(self._definition, self._options, args, kwargs, moment, wall=True)
+        return _perform_at(self._definition, self._options, when, args, kwargs)
 
     def perform_now(self, /, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Perform a run here and now; see ``Job.perform_now``."""
@@ -138,7 +134,9 @@ class Job:
 
     @classmethod
     def _call(cls, run: Run[Any]) -> Any:
-        return cls().perform(*run._args, **(run._kwargs or {}))
+        if run._kwargs is None:
+            return cls().perform(*run._args)
+        return cls().perform(*run._args, **run._kwargs)
 
     def perform(self, *args: Any, **kwargs: Any) -> Any:
         """Do the job. What it returns is the run's result; what it raises is the run's failure."""
@@ -172,7 +170,8 @@ class Job:
             QueueFullError: ``max_scheduled`` delayed runs are pending.
             ShutdownError: the process is past its shutdown.
         """
-        return cls.using().perform_in(delay, *args, **kwargs)  # type: ignore[attr-defined, no-any-return]
+        definition: Definition = cls.__job__  # type: ignore[attr-defined]
+        return _perform_in(definition, definition.options, delay, args, kwargs)
 
     @classmethod
     def perform_at(cls: type[Performs[P, R]], when: datetime, /, *args: P.args, **kwargs: P.kwargs) -> Run[R]:
@@ -183,7 +182,8 @@ class Job:
         Raises:
             TypeError: *when* is no datetime, or a naive one.
         """
-        return cls.using().perform_at(when, *args, **kwargs)  # type: ignore[attr-defined, no-any-return]
+        definition: Definition = cls.__job__  # type: ignore[attr-defined]
+        return _perform_at(definition, definition.options, when, args, kwargs)
 
     @classmethod
     def perform_now(cls: type[Performs[P, R]], /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -191,7 +191,10 @@ class Job:
 
         Otherwise it goes the way of any run: a context of its own, signals, stats, log.
         """
-        return cls.using().perform_now(*args, **kwargs)  # type: ignore[attr-defined, no-any-return]
+        definition: Definition = cls.__job__  # type: ignore[attr-defined]
+        definition.fits(*args, **kwargs)
+        value: R = _runtime.perform_now(definition, definition.options, args, kwargs)
+        return value
 
     @classmethod
     def using(
@@ -280,7 +283,7 @@ class JobFunction(Enqueuer[P, R_co]):
         return self.function(*args, **kwargs)
 
     def _call(self, run: Run[Any]) -> Any:
-        return self.function(*run._args, **(run._kwargs or {}))  # type: ignore[arg-type]
+        return self.function(*run._args, **(run._kwargs or {}))
 
     def using(
         self,
@@ -346,6 +349,22 @@ def job(function: Any = None, /, *, name: str = _KEEP, **options: Any) -> Any:
         return JobFunction(function, name, merged(Options(), owner, options))
 
     return decorate if function is None else decorate(function)
+
+
+def _perform_in(
+    definition: Definition, options: Options, delay: float | timedelta, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Run[Any]:
+    definition.fits(*args, **kwargs)
+    due = _clock.now() + _clock.seconds(delay, "the delay of perform_in")
+    return _runtime.schedule(definition, options, args, kwargs, due, wall=False)
+
+
+def _perform_at(
+    definition: Definition, options: Options, when: datetime, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Run[Any]:
+    definition.fits(*args, **kwargs)
+    moment = _clock.timestamp(when, "the moment of perform_at")
+    return _runtime.schedule(definition, options, args, kwargs, moment, wall=True)
 
 
 def _given(**options: Any) -> dict[str, Any]:

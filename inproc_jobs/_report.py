@@ -45,12 +45,15 @@ def shown(value: object) -> str:
 
 def describe(error: BaseException) -> str:
     """Return the class and the text of *error*, as its traceback's last line would show them, escaped and cut."""
-    name = escaped(type(error).__qualname__)
+    name, said = escaped(type(error).__qualname__), text(error)
+    return f"{name}: {escaped(said)}" if said else name
+
+
+def text(error: BaseException) -> str:
+    """Return ``str(error)``, whatever that raises."""
     said: list[str] = []
     guarded(lambda: said.append(str(error)))
-    if not said:
-        return f"{name}: <its text cannot be shown: str() raised>"
-    return f"{name}: {escaped(said[0])}" if said[0] else name
+    return said[0] if said else "<its text cannot be shown: str() raised>"
 
 
 def trace(error: BaseException) -> str:

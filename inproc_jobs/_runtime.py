@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping
@@ -13,7 +12,6 @@ from os import getpid
 from typing import Any, Never
 
 from . import _clock, _lifecycle, _run, signals
-from ._carriers import capture
 from ._options import Definition, Options, Settings, merged_settings
 from ._queue import JobQueue, readmit
 from ._run import DISCARDED, Run
@@ -51,7 +49,7 @@ class Runtime:
 
     def __init__(self, settings: Settings) -> None:
         self.pid = os.getpid()
-        self.prefix = secrets.token_hex(3)
+        self.prefix = os.urandom(3).hex()
         self._lock = threading.RLock()  # guards _queues and the five below
         self._queues: weakref.WeakSet[JobQueue] = weakref.WeakSet()
         self._closed = False
@@ -78,7 +76,8 @@ class Runtime:
                 queue = JobQueue(
                     definition, threads=self.threads, timer=self.timer, pid=self.pid, prefix=self.prefix
                 )
-                queue.closed = queue.swept = self._closed
+                if self._closed:
+                    queue.sweep(0)
                 definition.queue = queue
                 self._queues.add(queue)
         _lifecycle.watch_signals()
@@ -317,8 +316,11 @@ def definitions() -> list[Definition]:
 
 def enqueue(definition: Definition, options: Options, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run[Any]:
     """Accept a run for now, or raise RejectedError."""
-    run = _make_run(definition, options, args, kwargs)
-    run._queue.enqueue(run)
+    queue = definition.queue
+    if queue is None or queue.pid != getpid():
+        queue = _process.current().queue(definition)
+    run: Run[Any] = Run(queue, options, args, kwargs)
+    queue.enqueue(run)
     return run
 
 
@@ -326,29 +328,24 @@ def schedule(
     definition: Definition, options: Options, args: tuple[Any, ...], kwargs: dict[str, Any], due: float, *, wall: bool
 ) -> Run[Any]:
     """Accept a run for *due*, in monotonic seconds, or of the wall clock if *wall*; or raise RejectedError."""
-    run = _make_run(definition, options, args, kwargs)
+    queue = definition.queue
+    if queue is None or queue.pid != getpid():
+        queue = _process.current().queue(definition)
+    run: Run[Any] = Run(queue, options, args, kwargs)
     if run._expires is not None:
         run._expires += max(0.0, due - (_clock.wall() if wall else run._enqueued))
-    run._queue.schedule(run, due, wall=wall)
+    queue.schedule(run, due, wall=wall)
     return run
 
 
 def perform_now(definition: Definition, options: Options, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Perform a run in this thread and return its value, or raise its error."""
-    run = _make_run(definition, options, args, kwargs)
-    run._queue.perform_now(run)
-    return run._value()
-
-
-def _make_run(definition: Definition, options: Options, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run[Any]:
     queue = definition.queue
     if queue is None or queue.pid != getpid():
         queue = _process.current().queue(definition)
-    context, carried = capture()
-    run: Run[Any] = Run(queue, options, args, kwargs, context, carried)
-    if options.expires_in is not None:
-        run._expires = run._enqueued + options.expires_in
-    return run
+    run: Run[Any] = Run(queue, options, args, kwargs)
+    queue.perform_now(run)
+    return run._value()
 
 
 def configure(

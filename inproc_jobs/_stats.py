@@ -79,12 +79,16 @@ class Tally:
         "retried",
         "run_max",
         "run_total",
+        "runs",
         "succeeded",
         "wait_max",
         "wait_total",
+        "waits",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, waits: deque[float], runs: deque[float]) -> None:
+        self.waits = waits  # seconds; the queue's, shared by all its tallies
+        self.runs = runs  # seconds; likewise
         self.succeeded = self.failed = self.discarded = self.cancelled = self.retried = self.rejected = 0
         self.attempts = 0
         self.wait_total = self.wait_max = self.run_total = self.run_max = 0.0
@@ -123,6 +127,8 @@ class Tally:
             self.wait_max = wait
         if run > self.run_max:
             self.run_max = run
+        self.waits.append(wait)
+        self.runs.append(run)
 
 
 def times(count: int, total: float, longest: float, samples: deque[float]) -> Times:

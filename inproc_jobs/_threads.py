@@ -14,9 +14,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from . import _clock, _report
+from ._mover import mover
 from ._timer import Timer
 from .errors import DeadlockError
 
@@ -26,17 +27,6 @@ ARRIVAL = 1.0  # seconds within which a thread that was asked for is expected
 NAME = "inproc_jobs-worker"
 
 _logger = logging.getLogger(__name__)
-_T = TypeVar("_T")
-_never: Any = object()
-
-
-def mover(source: Callable[[], _T], sink: Callable[[_T], object]) -> Callable[[], object]:
-    """Return a callable that moves one item from *source* to *sink* in a single call of C code.
-
-    Nothing can fall between the two, neither a signal handler's exception nor one raised in the thread from outside, so
-    the item is always in one of the two places. What *source* raises comes out of the call.
-    """
-    return map(sink, iter(source, _never)).__next__
 
 
 class Work(Protocol):

@@ -6,6 +6,7 @@ import ctypes
 import logging
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context, copy_context
@@ -13,9 +14,9 @@ from time import monotonic
 from typing import Any
 
 from . import _carriers, _clock, _report, signals
+from ._mover import mover
 from ._retry import Discard, Retry
-from ._run import CANCELLED, DISCARDED, FAILED, RUNNING, SUCCEEDED, Run, current
-from ._stats import Tally
+from ._run import CANCELLED, DISCARDED, FAILED, RUNNING, SUCCEEDED, Run, current, hands
 from .errors import RunCancelledError, RunTimeoutError
 
 FAIR_SHARE = 0.02  # seconds a worker stays at a queue while others wait for a thread
@@ -33,10 +34,11 @@ class Worker:
         thread: identifier of the thread.
         permit: holds the queue's permit to have this worker; emptied when a run overruns, which gives the permit back.
         hand: holds the run it has taken.
+        reach: each level of the queue with the call that moves its next run into the hand.
         tally: its counts.
     """
 
-    __slots__ = ("_queue", "_raises", "hand", "permit", "tally", "thread")
+    __slots__ = ("_outer", "_queue", "_raises", "hand", "levels", "permit", "reach", "tally", "thread")
 
     def __init__(self, queue: Any, permit: list[Any], *, raises: bool = False) -> None:
         self._queue = queue
@@ -44,13 +46,29 @@ class Worker:
         self.thread = threading.get_ident()
         self.permit = permit
         self.hand: list[Run[Any]] = []
-        self.tally = Tally()
+        self.levels: tuple[deque[Run[Any]], ...] = ()
+        self.reach: tuple[tuple[deque[Run[Any]], Callable[[], object]], ...] = ()
+        self.tally = queue.new_tally()
+        self._outer = hands.get(self.thread)  # of a job that performs another one inside itself
+        hands[self.thread] = self.hand
+
+    def extend(self, levels: tuple[deque[Run[Any]], ...]) -> None:
+        """Reach for *levels* from now on."""
+        self.reach = tuple((level, mover(level.popleft, self.hand.append)) for level in levels)
+        self.levels = levels
+
+    def leave(self) -> None:
+        """Let go of the thread."""
+        if self._outer is None:
+            hands.pop(self.thread, None)
+        else:
+            hands[self.thread] = self._outer
 
     def work(self, others_wait: Callable[[], int]) -> None:
         """Perform run after run, until none waits or the fair share is used up while others wait."""
         take, hand, permit = self._queue.take, self.hand, self.permit
         share_deadline = monotonic() + FAIR_SHARE
-        while permit and take(hand):
+        while permit and take(self):
             self.perform(hand[0])
             hand.clear()
             if others_wait() and monotonic() > share_deadline:
@@ -69,23 +87,17 @@ class Worker:
         started = run._started = monotonic()
         run._state = RUNNING
         try:
-            current.set(run)
             if signals.job_started.receivers:
                 signals.emit(signals.job_started, definition.job, run=run)
-            if run._carried is None and not run._options.watched and not definition.awaited:
+            if run._carried is None and not definition.awaited and not run._options.watched:
                 value = definition.call(run)
             else:
                 value = self._call_with_care(run)
         except BaseException as error:
-            self._time(run, started)
-            frames = error.__traceback__
-            self._conclude(run, error)
-            _report.strip(error)
-            if self._raises and run._outcome is error:
-                raise error.with_traceback(frames) from error.__cause__
-            del frames
+            self.tally.time(started - run._ready, monotonic() - started)
+            self._conclude_failed(run, error)
         else:
-            self._time(run, started)
+            self.tally.time(started - run._ready, monotonic() - started)
             run.close(SUCCEEDED, value, self.tally)
 
     def _ends_unstarted(self, run: Run[Any]) -> bool:
@@ -96,13 +108,6 @@ class Worker:
             run.close(DISCARDED, "expired", self.tally)
             return True
         return False
-
-    def _time(self, run: Run[Any], started: float) -> None:
-        took = monotonic() - started
-        waited = started - run._ready
-        self.tally.time(waited, took)
-        self._queue.waits.append(waited)
-        self._queue.takes.append(took)
 
     def _call_with_care(self, run: Run[Any]) -> Any:
         """Call ``perform`` with all that its options ask for around it."""
@@ -125,19 +130,27 @@ class Worker:
             if run._options.timeout is not None:
                 self._queue.timer.withdraw(watch)
 
+    def _conclude_failed(self, run: Run[Any], error: BaseException) -> None:
+        """Decide what a failed attempt means, another one or which end, and let go of its frames."""
+        frames = error.__traceback__ if self._raises else None
+        self._conclude(run, error)
+        _report.strip(error)
+        if self._raises and run.error is error:
+            raise error.with_traceback(frames)
+
     def _conclude(self, run: Run[Any], error: BaseException) -> None:
-        """Decide what a failed attempt means: another one, or which end."""
         if run._stop is not None and isinstance(error, type(run._stop)):
-            error = run._stop
+            error = run._stop  # the interrupt raised the bare class
         if isinstance(error, Discard):
-            run.close(DISCARDED, str(error) or "discarded by the job", self.tally)
+            run.close(DISCARDED, _report.text(error) or "discarded by the job", self.tally)
             return
         delay = self._delay(run, error)
-        if delay is None or not self._queue.retry(run, error, delay, self.tally):
-            if isinstance(run._stop, RunCancelledError):
-                run.close(CANCELLED, None, self.tally)
-            else:
-                run.close(FAILED, error, self.tally)
+        if delay is not None and self._queue.retry(run, error, delay, self.tally):
+            return
+        if isinstance(run._stop, RunCancelledError):
+            run.close(CANCELLED, None, self.tally)
+        else:
+            run.close(FAILED, error, self.tally)
 
     def _delay(self, run: Run[Any], error: BaseException) -> float | None:
         """Return the seconds until the next attempt, or None if there is none."""
@@ -171,6 +184,7 @@ def _carrying(call: Callable[[Run[Any]], Any]) -> Callable[[Run[Any]], Any]:
 
 def _awaiting(call: Callable[[Run[Any]], Any]) -> Callable[[Run[Any]], Any]:
     def awaited(run: Run[Any]) -> Any:
+        current.set(run)
         asyncio = sys.modules["asyncio"]  # loaded when the job class was made
         if asyncio._get_running_loop() is None:
             return asyncio.run(call(run))

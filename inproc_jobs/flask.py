@@ -1,0 +1,138 @@
+"""The Flask extension: settings from the app's config, an app context around each attempt, and ``flask jobs``."""
+
+from __future__ import annotations
+
+import weakref
+from contextlib import AbstractContextManager
+from dataclasses import fields
+from typing import Any
+
+import click
+import flask.globals
+from flask import Flask, current_app, has_app_context
+from flask.cli import with_appcontext
+
+from . import _lifecycle, _runtime
+from ._carriers import Entrance, carry, leave_behind
+from ._options import Options, Settings
+from .signals import (
+    job_cancelled,
+    job_discarded,
+    job_enqueued,
+    job_failed,
+    job_overran,
+    job_rejected,
+    job_retried,
+    job_started,
+    job_succeeded,
+    shutdown_finished,
+    shutdown_started,
+)
+
+__all__ = [
+    "InprocJobs",
+    "job_cancelled",
+    "job_discarded",
+    "job_enqueued",
+    "job_failed",
+    "job_overran",
+    "job_rejected",
+    "job_retried",
+    "job_started",
+    "job_succeeded",
+    "shutdown_finished",
+    "shutdown_started",
+]
+
+PREFIX = "INPROC_JOBS_"
+
+_apps: weakref.WeakSet[Flask] = weakref.WeakSet()  # those with the extension
+
+
+class InprocJobs:
+    """Runs jobs beside a Flask app: ``InprocJobs(app)``, or ``init_app(app)`` in an application factory.
+
+    Each attempt of a job runs in an app context of its own, of the app that was current at the enqueue; never in the
+    request's. Outside of any app context it is the app with this extension, if there is only one. ``teardown_appcontext``
+    functions run after each attempt. The extension keeps no state; it can serve several apps.
+    """
+
+    def __init__(self, app: Flask | None = None) -> None:
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(self, app: Flask) -> None:
+        """Read the settings from *app*'s config and add ``flask jobs``. Starts nothing.
+
+        Config keys, which are settings of the process; the last app to set one decides:
+            INPROC_JOBS_SHUTDOWN_TIMEOUT: seconds, from the first sign of a stop, to finish accepted work; 8.0.
+            INPROC_JOBS_MAX_THREADS: the most worker threads of all job classes together; 32.
+            INPROC_JOBS_MAX_SCHEDULED: the most delayed runs that may be pending; 1,000,000.
+
+        Raises:
+            RuntimeError: *app* has the extension already.
+            TypeError, ValueError: a key that begins with INPROC_JOBS_ is unknown, or its value is not allowed.
+        """
+        if "inproc_jobs" in app.extensions:
+            raise RuntimeError(
+                f"{app!r} already has InprocJobs: call InprocJobs(app) or init_app(app) once for each app, not both"
+            )
+        given = {key.removeprefix(PREFIX).lower(): key for key in app.config if key.startswith(PREFIX)}
+        known = {field.name for field in fields(Settings)}
+        for name, key in given.items():
+            if name not in known:
+                allowed = ", ".join(PREFIX + name.upper() for name in sorted(known))
+                raise TypeError(f"app.config: unknown key {key!r}; there are {allowed}")
+        _runtime.apply_settings("app.config", {name: app.config[key] for name, key in given.items()})
+        app.extensions["inproc_jobs"] = self
+        app.cli.add_command(jobs_cli)
+        _apps.add(app)
+        _lifecycle.watch_signals()
+
+
+def _carry_app() -> Entrance | None:
+    """Carry the app that enqueues, as an app context yet to be made."""
+    if has_app_context():
+        app: Any = current_app
+        return _AppContext(app._get_current_object())
+    if len(_apps) == 1:
+        for app in _apps:
+            return _AppContext(app)
+    return None
+
+
+class _AppContext:
+    __slots__ = ("_app",)
+
+    def __init__(self, app: Flask) -> None:
+        self._app = app
+
+    def __call__(self) -> AbstractContextManager[Any]:
+        return self._app.app_context()
+
+
+carry(_carry_app)
+# The caller's own contexts must not follow: they are torn down by the time the job runs. Flask 3.2 merges the two.
+leave_behind(
+    *(
+        variable
+        for name in ("_cv_app", "_cv_request")
+        if (variable := getattr(flask.globals, name, None)) is not None
+    )
+)
+
+
+@click.command("jobs")
+@with_appcontext
+def jobs_cli() -> None:
+    """List the job classes with their options."""
+    definitions = _runtime.definitions()
+    if not definitions:
+        click.echo("No job classes: they are listed once the modules that define them are imported.")
+        return
+    for definition in definitions:
+        click.echo(definition.name)
+        for field in fields(Options):
+            value = getattr(definition.options, field.name)
+            changed = "" if value == field.default else "  (set)"
+            click.echo(f"    {field.name:<14} {value!r}{changed}")
