@@ -10,7 +10,8 @@ from datetime import datetime, timedelta
 from typing import Any, ClassVar, Generic, Never, ParamSpec, Protocol, TypeVar, overload
 
 from . import _clock, _runtime
-from ._options import PER_CALL, Definition, Options, WhenFull, merged
+from ._definition import Definition
+from ._options import PER_CALL, Options, WhenFull, merged
 from ._retry import RetryPolicy
 from ._run import Run, current_run
 

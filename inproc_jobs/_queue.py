@@ -8,22 +8,22 @@ import queue
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable
+from contextlib import suppress
 from time import monotonic
-from typing import Any
+from typing import Any, NoReturn
 
 from . import _lifecycle, _report, signals
+from ._definition import Definition
+from ._full import WHEN_FULL
 from ._mover import mover
-from ._options import Definition
 from ._run import CANCELLED, DISCARDED, FAILED, QUEUED, RETRYING, RUNNING, SCHEDULED, Run
 from ._stats import SAMPLES, Stats, Tally, times
 from ._threads import Threads, Work
 from ._timer import Timer
 from ._worker import Watch, Worker
-from .errors import QueueFullError, RejectedError, RunCancelledError, RunTimeoutError, ShutdownError
+from .errors import QueueFullError, RejectedError, RunCancelledError, ShutdownError
 
 MARGIN = 256  # runs below the bound from where on it is kept exactly
-MAX_NESTING = 16  # runs of when_full="caller_runs" that one thread performs inside each other
 
 _logger = logging.getLogger(__name__)
 
@@ -104,9 +104,9 @@ class JobQueue(queue.Queue[Run[Any]]):
         try:
             self.put(run)
         except QueueFullError as error:
-            _WHEN_FULL[run._options.when_full](self, run, error)
+            WHEN_FULL[run._options.when_full](self, run, error)
         except ShutdownError as error:
-            self._reject(run, error)
+            self.reject(run, error)
 
     def put(self, item: Run[Any], block: bool = False, timeout: float | None = None) -> None:
         """Let a run in and see that a worker comes for it.
@@ -126,25 +126,26 @@ class JobQueue(queue.Queue[Run[Any]]):
             else:
                 self._put_with_care(item, block, timeout)
         finally:  # also when a signal handler raises just after the run is in
-            if self._permits:
-                self.nudge()
+            if self._permits and self._waiting:
+                self.threads.call(self._hand_over)
 
     def _recheck(self, run: Run[Any]) -> None:
         """Refuse a run after all that came in while the queue was being closed, if the last sweep has missed it."""
         with self.mutex:
             if self.swept and self._remove(run):
-                raise self._shutdown_error()
+                raise self.shutdown_error()
 
     def _put_with_care(self, item: Run[Any], block: bool, timeout: float | None) -> None:
         """Let a run in that has a priority, or is announced, or meets a queue that is full or closed."""
         announced = bool(signals.job_enqueued.receivers)
         with self.mutex:
             if self.closed:
-                raise self._shutdown_error()
+                raise self.shutdown_error()
             if self._qsize() >= self.maxsize:
                 self._wait_for_room(block, timeout)
             if not announced:
                 self._put(item)
+                self.nudge()
                 return
             # Announced before it is in, or a worker could send job_started first. Receivers are called without the lock,
             # so the run only holds its place meanwhile.
@@ -159,10 +160,10 @@ class JobQueue(queue.Queue[Run[Any]]):
             while self._qsize() >= self.maxsize:
                 left = None if room_deadline is None else room_deadline - monotonic()
                 if not block or (left is not None and left <= 0):
-                    raise self._full_error()
+                    raise self.full_error()
                 self.not_full.wait(left)
                 if self.closed:
-                    raise self._shutdown_error()
+                    raise self.shutdown_error()
         finally:
             self._blocked -= 1
 
@@ -175,6 +176,7 @@ class JobQueue(queue.Queue[Run[Any]]):
                 late = self.swept
                 if not late:
                     self._put(run)
+                    self.nudge()
             if late:
                 run.close(DISCARDED, "shutdown")
 
@@ -193,7 +195,7 @@ class JobQueue(queue.Queue[Run[Any]]):
         try:
             with self.mutex:
                 if self.closed:
-                    raise self._shutdown_error()
+                    raise self.shutdown_error()
                 if self.timer.full():
                     raise QueueFullError(
                         f"{self.definition.name}: {self.timer.limit} runs are scheduled in this process already"
@@ -204,7 +206,7 @@ class JobQueue(queue.Queue[Run[Any]]):
                 self.scheduled += 1
                 run._state = SCHEDULED
         except RejectedError as error:
-            self._reject(run, error)
+            self.reject(run, error)
         try:
             if signals.job_enqueued.receivers:
                 signals.emit(signals.job_enqueued, self.definition.job, run=run)
@@ -224,9 +226,7 @@ class JobQueue(queue.Queue[Run[Any]]):
             return False
         if signals.job_retried.receivers:
             signals.emit(signals.job_retried, self.definition.job, run=run, error=error, delay=delay)
-        run.log(
-            _logger, logging.INFO, "%r is tried again in %.3g s: %s", run, delay, _report.describe(error)
-        )
+        run.log(_logger, logging.INFO, "%r is tried again in %.3g s: %s", run, delay, _report.describe(error))
         _report.strip(error)
         with self.mutex:
             if self.swept or isinstance(run._stop, RunCancelledError | ShutdownError):
@@ -307,21 +307,34 @@ class JobQueue(queue.Queue[Run[Any]]):
 
     # Workers.
 
-    def work(self, permit: list[Work], others_wait: Callable[[], int]) -> None:
-        """Be a worker of this queue, in this thread, with *permit*, which is at home again afterwards."""
+    def employ(self, permit: list[Any]) -> Worker:
+        """Return a worker of this thread, which takes its permit from *permit* whenever it is told to work."""
         worker = Worker(self, permit)
-        try:
-            self._workers.add(worker)
-            worker.work(others_wait)
-        finally:
-            if self.pid != os.getpid():
-                _lifecycle.leave_child()
-            self._retire(worker)
+        self._workers.add(worker)
+        return worker
+
+    def retire(self, worker: Worker) -> None:
+        """Take back the permit of a worker that stops working, and a run that it has died on."""
+        if self.pid != os.getpid():
+            _lifecycle.leave_child()
+        self._take_permit_back(worker)
+        while worker.hand:
+            self._save(worker.hand.pop())
+        self.nudge()
+        self.threads.tell()
+
+    def dismiss(self, worker: Worker) -> None:
+        """Let go of a worker that is not at work, and keep its counts."""
+        worker.leave()
+        with self.mutex:
+            if worker in self._workers:
+                self._workers.remove(worker)
+                self._tally.add(worker.tally)
 
     def perform_now(self, run: Run[Any]) -> None:
         """Announce *run* and perform it in this thread; its error comes out. Raises ShutdownError as ``put`` does."""
         if self.closed:
-            self._reject(run, self._shutdown_error())
+            self.reject(run, self.shutdown_error())
         if signals.job_enqueued.receivers:
             signals.emit(signals.job_enqueued, self.definition.job, run=run)
         self.perform_here(run, raises=True)
@@ -335,25 +348,19 @@ class JobQueue(queue.Queue[Run[Any]]):
             worker.perform(run)
             worker.hand.clear()
         finally:
-            self._retire(worker)
+            while worker.hand:
+                self._save(worker.hand.pop())
+            self.dismiss(worker)
+            self.threads.tell()
 
-    def _retire(self, worker: Worker) -> None:
-        """Take back the permit, the counts, and a run that the worker died on."""
-        self._take_permit_back(worker)
-        worker.leave()
-        with self.mutex:
-            self._workers.discard(worker)
-            self._tally.add(worker.tally)
-        for run in worker.hand:
-            self._save(run)
-        self.nudge()
-        self.threads.tell()
+    def nested(self) -> int:
+        """Return how many workers of this queue this thread is inside of."""
+        me = threading.get_ident()
+        return sum(worker.thread == me and bool(worker.hand) for worker in list(self._workers))
 
     def _take_permit_back(self, worker: Worker) -> None:
-        try:
+        with suppress(IndexError):  # raised if the worker has overrun: then the permit is at home
             mover(worker.permit.pop, self._permits.append)()
-        except IndexError:  # it had overrun, and the permit is at home
-            pass
 
     def _save(self, run: Run[Any]) -> None:
         """Put a run back to the front that a dying worker had taken; one that had started has failed."""
@@ -390,7 +397,7 @@ class JobQueue(queue.Queue[Run[Any]]):
 
     def quiet(self, me: int) -> bool:
         """Return whether nothing waits and nobody but thread *me* is at work here."""
-        workers = list(self._workers)
+        workers = [worker for worker in list(self._workers) if worker.permit or worker.hand]
         mine = sum(bool(worker.permit) for worker in workers if worker.thread == me)
         return (
             not self._qsize()
@@ -410,6 +417,14 @@ class JobQueue(queue.Queue[Run[Any]]):
         with self.mutex:
             self.closed = self.swept = False
             self._easy = self.maxsize - MARGIN if len(self._levels) == 1 else 0
+
+    def pop_oldest(self, priority: int) -> Run[Any] | None:
+        """Take out the oldest of the runs with the lowest priority, unless that is above *priority*."""
+        with self.mutex:
+            for level in reversed(self._levels):
+                if level:
+                    return level.popleft() if level[0]._options.priority <= priority else None
+            return None
 
     def sweep(self, me: int) -> list[Run[Any]]:
         """Refuse all, and return what is left, waiting or at work in threads other than *me*; the caller closes it."""
@@ -434,7 +449,7 @@ class JobQueue(queue.Queue[Run[Any]]):
 
     def stop(self, run: Run[Any]) -> None:
         """Tell a run that is still at work that the process is past its deadline."""
-        run._stop = self._shutdown_error()
+        run._stop = self.shutdown_error()
         watch = self.watches.get(run)
         if watch is not None and run._options.interruptible:
             watch.interrupt(ShutdownError)
@@ -482,8 +497,8 @@ class JobQueue(queue.Queue[Run[Any]]):
 
     # Refusals.
 
-    def _reject(self, run: Run[Any], error: RejectedError) -> None:
-        """Refuse *run* with *error*: nothing was accepted."""
+    def reject(self, run: Run[Any], error: RejectedError) -> NoReturn:
+        """Count and announce that *run* was not accepted, and raise *error*."""
         with self.mutex:
             self._tally.rejected += 1
         run.refuse("shutdown" if isinstance(error, ShutdownError) else "queue_full")
@@ -491,7 +506,7 @@ class JobQueue(queue.Queue[Run[Any]]):
             signals.emit(signals.job_rejected, self.definition.job, run=run, error=error)
         raise error
 
-    def _full_error(self, why: str = "") -> QueueFullError:
+    def full_error(self, why: str = "") -> QueueFullError:
         return QueueFullError(
             f"{self.definition.name} already has {self.maxsize} runs waiting (max_queue={self.maxsize}){why}:"
             " add workers, raise max_queue, or choose when_full",
@@ -499,66 +514,11 @@ class JobQueue(queue.Queue[Run[Any]]):
             limit=self.maxsize,
         )
 
-    def _shutdown_error(self) -> ShutdownError:
+    def shutdown_error(self) -> ShutdownError:
         return ShutdownError(
             f"{self.definition.name}: this process has shut down and performs no more jobs; restart() accepts work again",
             job=self.definition.name,
         )
-
-    def _block(self, run: Run[Any], error: QueueFullError) -> None:
-        asyncio = sys.modules.get("asyncio")
-        if asyncio is not None and asyncio._get_running_loop() is not None:
-            self._reject(run, self._full_error(", and waiting for room would block this thread's event loop"))
-        if self.threads.depends_on_me(self, run):
-            self._reject(run, self._full_error(", and only the job that enqueues here could make room"))
-        try:
-            self.put(run, True, run._options.block_timeout)
-        except RejectedError as late:
-            self._reject(run, late)
-
-    def _caller_runs(self, run: Run[Any], error: QueueFullError) -> None:
-        me = threading.get_ident()
-        if sum(worker.thread == me for worker in list(self._workers)) > MAX_NESTING:
-            self._reject(run, self._full_error(f", and {MAX_NESTING} of them run inside each other in this thread"))
-        if signals.job_enqueued.receivers:
-            signals.emit(signals.job_enqueued, self.definition.job, run=run)
-        self.perform_here(run, raises=False)
-
-    def _discard(self, run: Run[Any], error: QueueFullError) -> None:
-        if signals.job_enqueued.receivers:
-            signals.emit(signals.job_enqueued, self.definition.job, run=run)
-        run.close(DISCARDED, "queue_full")
-
-    def _discard_oldest(self, run: Run[Any], error: QueueFullError) -> None:
-        """Make room at the cost of the oldest run of the lowest priority, as long as that is not above the new one's."""
-        while True:
-            with self.mutex:
-                lowest = next((level for level in reversed(self._levels) if level), None)
-                oldest = lowest.popleft() if lowest and lowest[0]._options.priority <= run._options.priority else None
-            if oldest is None and self._qsize() >= self.maxsize:
-                self._discard(run, error)
-                return
-            if oldest is not None:
-                oldest.close(DISCARDED, "queue_full")
-            try:
-                self.put(run)
-            except QueueFullError:  # another producer was faster
-                continue
-            except ShutdownError as late:
-                self._reject(run, late)
-            return
-
-    def _raise(self, run: Run[Any], error: QueueFullError) -> None:
-        self._reject(run, error)
-
-
-_WHEN_FULL: dict[str, Callable[[JobQueue, Run[Any], QueueFullError], None]] = {
-    "raise": JobQueue._raise,
-    "block": JobQueue._block,
-    "caller_runs": JobQueue._caller_runs,
-    "discard": JobQueue._discard,
-    "discard_oldest": JobQueue._discard_oldest,
-}
 
 
 def readmit(run: Run[Any]) -> None:

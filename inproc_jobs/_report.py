@@ -97,11 +97,7 @@ def _outside(tb: TracebackType | None) -> TracebackType | None:
 
 def stack(frame: FrameType) -> str:
     """Return the calls a live thread is in, from the job's own code on."""
-    frames = [
-        (frame, line)
-        for frame, line in _outwards(frame)
-        if not frame.f_code.co_filename.startswith(_PACKAGE)
-    ]
+    frames = [(frame, line) for frame, line in _outwards(frame) if not frame.f_code.co_filename.startswith(_PACKAGE)]
     return "".join(traceback.StackSummary.extract(iter(frames[:MAX_FRAMES][::-1])).format()).rstrip("\n")
 
 

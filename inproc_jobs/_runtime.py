@@ -12,7 +12,8 @@ from os import getpid
 from typing import Any, Never
 
 from . import _clock, _lifecycle, _run, signals
-from ._options import Definition, Options, Settings, merged_settings
+from ._definition import Definition
+from ._options import Options, Settings, merged_settings
 from ._queue import JobQueue, readmit
 from ._run import DISCARDED, Run
 from ._stats import NO_STATS, Stats
@@ -73,9 +74,7 @@ class Runtime:
         with self._lock:
             queue: JobQueue | None = definition.queue
             if queue is None or queue.pid != self.pid:
-                queue = JobQueue(
-                    definition, threads=self.threads, timer=self.timer, pid=self.pid, prefix=self.prefix
-                )
+                queue = JobQueue(definition, threads=self.threads, timer=self.timer, pid=self.pid, prefix=self.prefix)
                 if self._closed:
                     queue.sweep(0)
                 definition.queue = queue
@@ -429,4 +428,6 @@ def restart() -> None:
 
 
 def _deadline(timeout: float | timedelta | None) -> float:
-    return _clock.now() + (_process.settings.shutdown_timeout if timeout is None else _clock.seconds(timeout, "timeout"))
+    return _clock.now() + (
+        _process.settings.shutdown_timeout if timeout is None else _clock.seconds(timeout, "timeout")
+    )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -32,8 +33,11 @@ _logger = logging.getLogger(__name__)
 class Work(Protocol):
     """What stands on the ready list: the permit of a job queue to have one more worker."""
 
-    def work(self, permit: list[Work], others_wait: Callable[[], int]) -> None:
-        """Perform runs in this thread until none is left or others have waited long enough; takes *permit* back."""
+    def employ(self, permit: list[Any]) -> Any:
+        """Return a worker of this thread, whose ``work(others_wait)`` performs runs with the permit in *permit*."""
+
+    def dismiss(self, worker: Any) -> None:
+        """Let go of a worker that is not at work."""
 
     def threads_for(self, run: Any) -> set[int] | None:
         """Return the threads of which one must go on before *run* can; None if a new worker might perform it."""
@@ -70,7 +74,8 @@ class Threads:
             hand_over()
         except IndexError:
             return
-        self._ask_for_threads()
+        if self.ready.qsize() + len(self._busy) > len(self._serving):
+            self._ask_for_threads()
 
     def _ask_for_threads(self) -> None:
         # Whoever changes one of the numbers looks at all of them afterwards, so of two racing threads one sees both
@@ -98,7 +103,9 @@ class Threads:
                 executor = self._executor
             try:
                 executor.submit(self._serve, ticket)
-            except RuntimeError:  # no more threads to be had, or an interpreter that is exiting has closed all executors
+            except (
+                RuntimeError
+            ):  # no more threads to be had, or an interpreter that is exiting has closed all executors
                 self._start_thread(ticket)
 
     def _start_thread(self, ticket: object) -> None:
@@ -126,6 +133,8 @@ class Threads:
         me = threading.get_ident()
         hand: list[Any] = []
         take = mover(partial(self.ready.get, True, LINGER), hand.append)
+        # The last worker is kept for when its queue is ready again; weakly, so that its job class can be collected.
+        kept: Callable[[], Any] = _nobody
         try:
             self._serving[me] = threading.current_thread()
             if ticket not in self._starting:
@@ -133,20 +142,30 @@ class Threads:
             self._starting.discard(ticket)
             while True:
                 take()
-                if hand[0] is None:
+                work = hand[0]
+                if work is None:
                     return
-                self._busy[me] = hand[0]
-                self._ask_for_threads()
-                hand[0].work(hand, self.ready.qsize)
-                del self._busy[me]
+                self._busy[me] = work
+                if self.ready.qsize() + len(self._busy) > len(self._serving):
+                    self._ask_for_threads()
+                worker = kept()
+                if worker is None or worker.queue is not work:
+                    if worker is not None:
+                        worker.queue.dismiss(worker)
+                    worker = work.employ(hand)
+                    kept = weakref.ref(worker)
+                worker.work(self.ready.qsize)
+                del worker, work, self._busy[me]
         except Empty:
             return
         finally:
-            self._leave(me, hand)
+            self._leave(me, hand, kept())
 
-    def _leave(self, me: int, hand: list[Any]) -> None:
+    def _leave(self, me: int, hand: list[Any], worker: Any) -> None:
         if hand and hand[0] is not None:  # it died before it could work on what it took
             self.ready.put(hand[0])
+        if worker is not None:
+            worker.queue.dismiss(worker)
         self._serving.pop(me, None)
         if self._busy.pop(me, None) is not None:
             error = sys.exception()
@@ -222,3 +241,7 @@ class Threads:
                     return False
                 left.append((awaited._queue, awaited))
         return met_me
+
+
+def _nobody() -> None:
+    return None

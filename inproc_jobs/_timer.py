@@ -18,7 +18,9 @@ from typing import Any
 from . import _clock, _report
 
 LINGER = 10.0  # seconds the thread stays without an entry
-WALL_CHECK = 1.0  # seconds between two looks at the wall clock while a perform_at is pending: nothing announces that it was set
+WALL_CHECK = (
+    1.0  # seconds between two looks at the wall clock while a perform_at is pending: nothing announces that it was set
+)
 MAX_WAIT = 3600.0  # seconds; a lock cannot wait for centuries
 
 Entry = tuple[float, int, Callable[[Any], object], Any]  # due, order of insertion, call, its argument

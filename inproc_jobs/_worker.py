@@ -19,29 +19,42 @@ from ._retry import Discard, Retry
 from ._run import CANCELLED, DISCARDED, FAILED, RUNNING, SUCCEEDED, Run, current, hands
 from .errors import RunCancelledError, RunTimeoutError
 
-FAIR_SHARE = 0.02  # seconds a worker stays at a queue while others wait for a thread
+FAIR_SHARE = 0.02  # seconds a worker stays at its queue from when it sees that others wait for a thread
 
 _logger = logging.getLogger(__name__)
 
 
 class Worker:
-    """A thread's stay at a queue: performs run after run and keeps the count.
+    """A thread at work on one queue: performs run after run and keeps the count.
 
     Guarantees: each run it takes is performed once or given back; nothing that ``perform`` raises gets past it; each
     attempt runs in a context of its own.
 
     Attributes:
+        queue: the job queue.
         thread: identifier of the thread.
-        permit: holds the queue's permit to have this worker; emptied when a run overruns, which gives the permit back.
+        permit: holds the queue's permit to be at work; emptied when a run overruns, which gives the permit back.
         hand: holds the run it has taken.
-        reach: each level of the queue with the call that moves its next run into the hand.
+        levels: those of the queue's that it takes runs from.
+        reach: each of them, with the call that moves its next run into the hand.
         tally: its counts.
     """
 
-    __slots__ = ("_outer", "_queue", "_raises", "hand", "levels", "permit", "reach", "tally", "thread")
+    __slots__ = (
+        "__weakref__",
+        "_outer",
+        "_raises",
+        "hand",
+        "levels",
+        "permit",
+        "queue",
+        "reach",
+        "tally",
+        "thread",
+    )
 
     def __init__(self, queue: Any, permit: list[Any], *, raises: bool = False) -> None:
-        self._queue = queue
+        self.queue = queue
         self._raises = raises  # whether the error of a run comes out of perform, and none is retried
         self.thread = threading.get_ident()
         self.permit = permit
@@ -53,7 +66,7 @@ class Worker:
         hands[self.thread] = self.hand
 
     def extend(self, levels: tuple[deque[Run[Any]], ...]) -> None:
-        """Reach for *levels* from now on."""
+        """Take runs from *levels* from now on."""
         self.reach = tuple((level, mover(level.popleft, self.hand.append)) for level in levels)
         self.levels = levels
 
@@ -66,13 +79,18 @@ class Worker:
 
     def work(self, others_wait: Callable[[], int]) -> None:
         """Perform run after run, until none waits or the fair share is used up while others wait."""
-        take, hand, permit = self._queue.take, self.hand, self.permit
-        share_deadline = monotonic() + FAIR_SHARE
-        while permit and take(self):
-            self.perform(hand[0])
-            hand.clear()
-            if others_wait() and monotonic() > share_deadline:
-                return
+        take, hand, permit = self.queue.take, self.hand, self.permit
+        share_deadline = 0.0
+        try:
+            while permit and take(self):
+                self.perform(hand[0])
+                hand.clear()
+                if others_wait():
+                    share_deadline = share_deadline or monotonic() + FAIR_SHARE
+                    if monotonic() > share_deadline:
+                        return
+        finally:
+            self.queue.retire(self)
 
     def perform(self, run: Run[Any]) -> None:
         """Make one attempt at *run*, in a context of its own."""
@@ -82,7 +100,7 @@ class Worker:
     def _attempt(self, run: Run[Any]) -> None:
         if (run._stop is not None or run._expires is not None) and self._ends_unstarted(run):
             return
-        definition = self._queue.definition
+        definition = self.queue.definition
         run._attempt += 1
         started = run._started = monotonic()
         run._state = RUNNING
@@ -111,24 +129,24 @@ class Worker:
 
     def _call_with_care(self, run: Run[Any]) -> Any:
         """Call ``perform`` with all that its options ask for around it."""
-        call: Callable[[Run[Any]], Any] = self._queue.definition.call
-        if self._queue.definition.awaited:
+        call: Callable[[Run[Any]], Any] = self.queue.definition.call
+        if self.queue.definition.awaited:
             call = _awaiting(call)
         if run._carried is not None:
             call = _carrying(call)
         if not run._options.watched:
             return call(run)
         watch = Watch(self, run)
-        self._queue.watches[run] = watch
+        self.queue.watches[run] = watch
         try:
             if run._options.timeout is not None:
-                self._queue.timer.insert(_clock.now() + run._options.timeout, Watch.overrun, watch)
+                self.queue.timer.insert(_clock.now() + run._options.timeout, Watch.overrun, watch)
             return call(run)
         finally:
             watch.end()
-            self._queue.watches.pop(run, None)
+            self.queue.watches.pop(run, None)
             if run._options.timeout is not None:
-                self._queue.timer.withdraw(watch)
+                self.queue.timer.withdraw(watch)
 
     def _conclude_failed(self, run: Run[Any], error: BaseException) -> None:
         """Decide what a failed attempt means, another one or which end, and let go of its frames."""
@@ -145,7 +163,7 @@ class Worker:
             run.close(DISCARDED, _report.text(error) or "discarded by the job", self.tally)
             return
         delay = self._delay(run, error)
-        if delay is not None and self._queue.retry(run, error, delay, self.tally):
+        if delay is not None and self.queue.retry(run, error, delay, self.tally):
             return
         if isinstance(run._stop, RunCancelledError):
             run.close(CANCELLED, None, self.tally)
@@ -215,7 +233,7 @@ class Watch:
                 return
             error = RunTimeoutError(f"{run!r} is past its timeout of {run._options.timeout:g} s")
             run._stop = error
-        self.worker._queue.overran(self.worker, run)
+        self.worker.queue.overran(self.worker, run)
         if run._options.interruptible:
             self.interrupt(RunTimeoutError)
 

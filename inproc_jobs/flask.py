@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import weakref
 from contextlib import AbstractContextManager
-from dataclasses import fields
 from typing import Any
 
 import click
@@ -14,7 +13,7 @@ from flask.cli import with_appcontext
 
 from . import _lifecycle, _runtime
 from ._carriers import Entrance, carry, leave_behind
-from ._options import Options, Settings
+from ._options import OPTIONS, SETTINGS, Options
 from .signals import (
     job_cancelled,
     job_discarded,
@@ -45,6 +44,8 @@ __all__ = [
 ]
 
 PREFIX = "INPROC_JOBS_"
+
+_DEFAULTS = Options()
 
 _apps: weakref.WeakSet[Flask] = weakref.WeakSet()  # those with the extension
 
@@ -78,10 +79,9 @@ class InprocJobs:
                 f"{app!r} already has InprocJobs: call InprocJobs(app) or init_app(app) once for each app, not both"
             )
         given = {key.removeprefix(PREFIX).lower(): key for key in app.config if key.startswith(PREFIX)}
-        known = {field.name for field in fields(Settings)}
         for name, key in given.items():
-            if name not in known:
-                allowed = ", ".join(PREFIX + name.upper() for name in sorted(known))
+            if name not in SETTINGS:
+                allowed = ", ".join(PREFIX + name.upper() for name in SETTINGS)
                 raise TypeError(f"app.config: unknown key {key!r}; there are {allowed}")
         _runtime.apply_settings("app.config", {name: app.config[key] for name, key in given.items()})
         app.extensions["inproc_jobs"] = self
@@ -114,11 +114,7 @@ class _AppContext:
 carry(_carry_app)
 # The caller's own contexts must not follow: they are torn down by the time the job runs. Flask 3.2 merges the two.
 leave_behind(
-    *(
-        variable
-        for name in ("_cv_app", "_cv_request")
-        if (variable := getattr(flask.globals, name, None)) is not None
-    )
+    *(variable for name in ("_cv_app", "_cv_request") if (variable := getattr(flask.globals, name, None)) is not None)
 )
 
 
@@ -132,7 +128,7 @@ def jobs_cli() -> None:
         return
     for definition in definitions:
         click.echo(definition.name)
-        for field in fields(Options):
-            value = getattr(definition.options, field.name)
-            changed = "" if value == field.default else "  (set)"
-            click.echo(f"    {field.name:<14} {value!r}{changed}")
+        for name in OPTIONS:
+            value = getattr(definition.options, name)
+            changed = "" if value == getattr(_DEFAULTS, name) else "  (set)"
+            click.echo(f"    {name:<14} {value!r}{changed}")

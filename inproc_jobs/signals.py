@@ -85,4 +85,8 @@ def _receive(receiver: Callable[..., Any], sender: Any, data: dict[str, Any]) ->
 
 
 def _name(receiver: Any) -> str:
-    return _report.escaped(f"{receiver.__module__}.{receiver.__qualname__}" if hasattr(receiver, "__qualname__") else object.__repr__(receiver))
+    return _report.escaped(
+        f"{receiver.__module__}.{receiver.__qualname__}"
+        if hasattr(receiver, "__qualname__")
+        else object.__repr__(receiver)
+    )
