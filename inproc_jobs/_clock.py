@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -28,11 +27,13 @@ def seconds(value: object, what: str) -> float:
         TypeError: *value* is neither.
         ValueError: it is negative, not finite, or longer than a century.
     """
+    if type(value) is float and 0.0 <= value <= MAX_DELAY:
+        return value
     if isinstance(value, timedelta):
         value = value.total_seconds()
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{what} must be a number of seconds or a timedelta, not {_report.shown(value)}")
-    if not math.isfinite(value) or not 0 <= value <= MAX_DELAY:
+    if not 0 <= value <= MAX_DELAY:  # false for NaN, too
         raise ValueError(f"{what} must be from 0 to {MAX_DELAY:.0f} seconds, not {_report.shown(value)}")
     return float(value)
 

@@ -44,8 +44,8 @@ class Definition:
 def signature_stub(function: Callable[..., Any], name: str, skip: int = 0) -> Callable[..., None]:
     """Return a function with the parameters of *function*, less the first *skip*, that does nothing.
 
-    To call it is the cheapest way to see whether arguments fit: Python itself binds them, at the cost of one call, where
-    ``Signature.bind`` costs ten. What it raises names *name*.
+    To call it is the cheapest way to see whether arguments fit: Python itself binds them, at the cost of one call,
+    where ``Signature.bind`` costs ten. What it raises names *name*.
     """
     try:
         parameters = list(inspect.signature(function).parameters.values())[skip:]

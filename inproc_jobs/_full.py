@@ -8,7 +8,7 @@ from typing import Any
 
 from . import signals
 from ._run import DISCARDED, Run
-from .errors import QueueFullError, RejectedError, ShutdownError
+from .errors import DeadlockError, QueueFullError, RejectedError, ShutdownError
 
 MAX_NESTING = 16  # runs of when_full="caller_runs" that one thread performs inside each other
 
@@ -23,10 +23,11 @@ def block(queue: Any, run: Run[Any], error: QueueFullError) -> None:
     asyncio = sys.modules.get("asyncio")
     if asyncio is not None and asyncio._get_running_loop() is not None:
         queue.reject(run, queue.full_error(", and waiting for room would block this thread's event loop"))
-    if queue.threads.depends_on_me(queue, run):
-        queue.reject(run, queue.full_error(", and only the job that enqueues here could make room"))
     try:
-        queue.put(run, block=True, timeout=run._options.block_timeout)
+        with queue.threads.waiting(run, None):
+            queue.put(run, block=True, timeout=run._options.block_timeout)
+    except DeadlockError:
+        queue.reject(run, queue.full_error(", and only jobs that wait for room themselves could make some"))
     except RejectedError as late:
         queue.reject(run, late)
 

@@ -76,16 +76,17 @@ class Job:
     Options, inherited by subclasses:
         workers: the most threads at work on this class at once; 2.
         max_queue: the most runs that wait; 10,000. Retries and due schedules come in above it.
-        when_full: what an enqueue beyond it does. "raise" a QueueFullError; "block" up to ``block_timeout``, then raise;
-            "caller_runs" performs it in the caller's thread; "discard" the new run, or "discard_oldest", with the reason
-            "queue_full".
+        when_full: what an enqueue beyond it does. "raise" a QueueFullError; "block" up to ``block_timeout``, then
+            raise; "caller_runs" performs it in the caller's thread; "discard" the new run, or "discard_oldest", with the
+            reason "queue_full".
         block_timeout: seconds that "block" waits; 1.0. On an event loop's thread it does not wait at all.
         retry: a ``Retry``, or a callable ``(attempt, error) -> seconds or None``; None, the default, tries once.
-        timeout: seconds after which an attempt is reported as overrunning and ``checkpoint()`` raises; its thread then no
-            longer counts against ``workers``. A thread cannot be stopped from outside: None, the default, sets no limit.
-        interruptible: whether, past the timeout or the shutdown deadline, the error is raised in the thread itself, at its
-            next bytecode. It cannot interrupt a call into C (a socket without a timeout, a query), and it can strike
-            between any two lines: use it only where a job cut short anywhere leaves nothing half done.
+        timeout: seconds after which an attempt is reported as overrunning and ``checkpoint()`` raises; its thread then
+            no longer counts against ``workers``. A thread cannot be stopped from outside: None, the default, sets no
+            limit.
+        interruptible: whether, past the timeout or the shutdown deadline, the error is raised in the thread itself, at
+            its next bytecode. It cannot interrupt a call into C (a socket without a timeout, a query), and it can
+            strike between any two lines: use it only where a job cut short anywhere leaves nothing half done.
         expires_in: seconds, from the enqueue or the due time, after which a run that has not started is discarded with
             the reason "expired".
         priority: from -100 to 100, higher first; 0.
@@ -147,8 +148,8 @@ class Job:
     def perform_async(cls: type[Performs[P, R]], /, *args: P.args, **kwargs: P.kwargs) -> Run[R]:
         """Enqueue a run with these arguments for ``perform`` and return it at once.
 
-        Costs some microseconds and never blocks, unless ``when_full="block"``. Safe from any thread, a signal handler or a
-        ``__del__``. Arguments are kept as they are, not copied: do not change them afterwards.
+        Costs some microseconds and never blocks, unless ``when_full="block"``. Safe from any thread, a signal handler
+        or a ``__del__``. Arguments are kept as they are, not copied: do not change them afterwards.
 
         Raises:
             TypeError: the arguments do not fit ``perform``.
@@ -163,8 +164,8 @@ class Job:
     def perform_in(cls: type[Performs[P, R]], delay: float | timedelta, /, *args: P.args, **kwargs: P.kwargs) -> Run[R]:
         """Enqueue a run that starts in *delay*, seconds or a timedelta, counted on the monotonic clock.
 
-        Never blocks, holds no thread, and ``max_queue`` does not matter when it is due. Lives in memory: what is not due
-        before the process stops is discarded, and named.
+        Never blocks, holds no thread, and ``max_queue`` does not matter when it is due. Lives in memory: what is not
+        due before the process stops is discarded, and named.
 
         Raises:
             TypeError, ValueError: a *delay* that is no duration, negative or not finite; arguments that do not fit.

@@ -2,48 +2,50 @@
 
 The principle: the process ends exactly as it would have ended without this package, only later.
 
-**Importing** registers hooks that do nothing as long as nothing was accepted: two doors of the interpreter's exit and one
-of fork. No thread is started, no signal is touched.
+**Importing** registers hooks that do nothing as long as nothing was accepted: two doors of the interpreter's exit and
+one of fork. No thread is started, no signal is touched.
 
-**The first enqueue of a process**, and an ``init_app`` before it, looks at SIGTERM and SIGINT (``watch_signals``). Where
-one would end the process at once, because its disposition is the system's default, a handler takes its place. What a
-server has installed stays as it is: it leads to the exit doors by itself. Python's own SIGINT handler does too. Only the
-main thread can install a handler; under uWSGI, whose C code owns the signals, none is.
+**The first enqueue of a process**, and an ``init_app`` before it, looks at SIGTERM and SIGINT (``watch_signals``).
+Where one would end the process at once, because its disposition is the system's default, a handler takes its place.
+What a
+server has installed stays as it is: it leads to the exit doors by itself. Python's own SIGINT handler does too. Only
+the main thread can install a handler; under uWSGI, whose C code owns the signals, none is.
 
 **A signal** that this handler catches starts the clock: the deadline is ``shutdown_timeout`` seconds from here. With
-nothing accepted the process dies of the signal at once. Otherwise a thread finishes the work, while the main thread goes
-on serving and may go on enqueueing; then the process dies of that signal, by its default action, so that its parent sees
-the status it expects. Process 1 of a container has no default action and exits with 128 + the signal's number. Further
-signals change nothing, for there is a deadline; but a second SIGINT more than half a second later is impatience and ends
-the wait.
+nothing accepted the process dies of the signal at once. Otherwise a thread finishes the work, while the main thread
+goes on serving and may go on enqueueing; then the process dies of that signal, by its default action, so that its
+parent sees the status it expects. Process 1 of a container has no default action and exits with 128 + the signal's
+number. Further signals change nothing, for there is a deadline; but a second SIGINT more than half a second later is
+impatience and ends the wait.
 
 **The main thread ends** (its last line, an uncaught exception, ``sys.exit``, a KeyboardInterrupt, a server that returns
 from its loop). The interpreter calls the first door, before it joins any thread: work is finished until the deadline,
 and what it enqueues is still accepted. The threads are then taken from the list of those that ``concurrent.futures``
 joins without a limit, so that a job that hangs cannot hold up the exit. A Ctrl-C meanwhile is impatience, as above.
 
-**atexit callbacks** run next, and may still enqueue. The second door was registered first, so it comes last: it finishes
-what they enqueued, then refuses and discards, naming each run that could not be finished. If a signal's death was due,
-it dies it here.
+**atexit callbacks** run next, and may still enqueue. The second door was registered first, so it comes last: it
+finishes what they enqueued, then refuses and discards, naming each run that could not be finished. If a signal's death
+was due, it dies it here.
 
-**A job that holds the interpreter's lock** and never gives it back would stop all of the above. Where a door or a signal
-waits for work, a watchdog of ``faulthandler`` stands by, which needs no lock: a second after the deadline it writes where
-every thread is and ends the process.
+**A job that holds the interpreter's lock** and never gives it back would stop all of the above. Where a door or a
+signal waits for work, a watchdog of ``faulthandler`` stands by, which needs no lock: a second after the deadline it
+writes where every thread is and ends the process.
 
 **fork** leaves the child without threads, and with locks that may be held by threads that do not exist there. The child
-starts empty: what the parent accepted is the parent's. Where a job itself forks, the child must not go on as a worker when
+starts empty: what the parent accepted is the parent's. Where a job itself forks, the child must not go on as a worker
+    when
 the job returns there: it ends. uWSGI forks without calling the hooks, so every enqueue compares process ids too.
 
-Private names of CPython touched here, each guarded: ``threading._register_atexit`` (without it the second door does the
-work of both) and ``concurrent.futures.thread._threads_queues``.
+Private names of CPython touched here, each guarded: ``threading._register_atexit`` (without it the first door is an
+atexit callback too) and ``concurrent.futures.thread._threads_queues``.
 """
 
 from __future__ import annotations
 
 import atexit
 import concurrent.futures.thread
-import ctypes
 import faulthandler
+import importlib
 import logging
 import os
 import signal
@@ -108,7 +110,7 @@ def watch_signals() -> None:
             signal.signal(number, _on_signal)
 
 
-def _on_signal(number: int, frame: FrameType | None) -> None:
+def _on_signal(number: int, _: FrameType | None) -> None:
     global _signal
     if _host is None or (_signal is None and _host.is_idle()):
         _die(number)
@@ -196,7 +198,7 @@ def _die(number: int) -> None:
     if threading.current_thread() is threading.main_thread():
         signal.signal(number, signal.SIG_DFL)
     else:
-        ctypes.pythonapi.PyOS_setsig(number, None)  # as signal.signal does, which is for the main thread only
+        importlib.import_module("inproc_jobs._native").restore_default(number)
     os.kill(os.getpid(), number)
     threading.Event().wait(1.0)  # the signal may be delivered to another thread
     os._exit(128 + number)
@@ -223,5 +225,5 @@ def _after_fork() -> None:
 
 
 atexit.register(_interpreter_exits)
-getattr(threading, "_register_atexit", lambda function: None)(_main_thread_ended)
+getattr(threading, "_register_atexit", atexit.register)(_main_thread_ended)
 os.register_at_fork(after_in_child=_after_fork)

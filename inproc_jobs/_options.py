@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
 from . import _clock, _report
@@ -15,36 +14,80 @@ WhenFull = Literal["raise", "block", "caller_runs", "discard", "discard_oldest"]
 MAX_PRIORITY = 100  # as in django.tasks
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """The options of a job class; see ``Job`` for what each one does."""
+    """The options of a job class, never changed; see ``Job`` for what each one does.
 
-    workers: int = 2
-    max_queue: int = 10_000
-    when_full: WhenFull = "raise"
-    block_timeout: float = 1.0
-    retry: RetryPolicy | None = None
-    timeout: float | None = None
-    interruptible: bool = False
-    expires_in: float | None = None
-    priority: int = 0
-    watched: bool = False  # derived: whether an attempt needs an eye on it while it runs
+    No dataclass: making one at import costs more than the rest of this module.
+    """
+
+    __slots__ = (
+        "block_timeout",
+        "expires_in",
+        "interruptible",
+        "max_queue",
+        "priority",
+        "retry",
+        "timeout",
+        "watched",
+        "when_full",
+        "workers",
+    )
+
+    def __init__(
+        self,
+        *,
+        workers: int = 2,
+        max_queue: int = 10_000,
+        when_full: WhenFull = "raise",
+        block_timeout: float = 1.0,
+        retry: RetryPolicy | None = None,
+        timeout: float | None = None,
+        interruptible: bool = False,
+        expires_in: float | None = None,
+        priority: int = 0,
+    ) -> None:
+        self.workers = workers
+        self.max_queue = max_queue
+        self.when_full: WhenFull = when_full
+        self.block_timeout = block_timeout
+        self.retry = retry
+        self.timeout = timeout
+        self.interruptible = interruptible
+        self.expires_in = expires_in
+        self.priority = priority
+        self.watched = timeout is not None or interruptible  # whether an attempt needs an eye on it while it runs
+
+    def __repr__(self) -> str:
+        return f"Options({', '.join(f'{name}={getattr(self, name)!r}' for name in OPTIONS)})"
 
 
-PER_CALL = ("priority", "when_full", "block_timeout", "retry", "timeout", "expires_in")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The settings of the process; see ``configure`` for what each one does."""
+    """The settings of the process, never changed; see ``configure`` for what each one does."""
 
-    shutdown_timeout: float = 8.0
-    max_threads: int = 32
-    max_scheduled: int = 1_000_000
+    __slots__ = ("max_scheduled", "max_threads", "shutdown_timeout")
+
+    def __init__(self, *, shutdown_timeout: float = 8.0, max_threads: int = 32, max_scheduled: int = 200_000) -> None:
+        self.shutdown_timeout = shutdown_timeout
+        self.max_threads = max_threads
+        self.max_scheduled = max_scheduled
+
+    def __repr__(self) -> str:
+        return f"Settings({', '.join(f'{name}={getattr(self, name)!r}' for name in SETTINGS)})"
 
 
-OPTIONS = tuple(field.name for field in fields(Options) if field.name != "watched")
-SETTINGS = tuple(field.name for field in fields(Settings))
+OPTIONS = (
+    "workers",
+    "max_queue",
+    "when_full",
+    "block_timeout",
+    "retry",
+    "timeout",
+    "interruptible",
+    "expires_in",
+    "priority",
+)
+SETTINGS = ("shutdown_timeout", "max_threads", "max_scheduled")
+PER_CALL = ("priority", "when_full", "block_timeout", "retry", "timeout", "expires_in")
 
 
 def merged(base: Options, owner: str, given: Mapping[str, object], allowed: tuple[str, ...] | None = None) -> Options:
@@ -53,13 +96,14 @@ def merged(base: Options, owner: str, given: Mapping[str, object], allowed: tupl
     Raises:
         TypeError, ValueError: an unknown option, a wrong type or range; names *owner*, the option and what is allowed.
     """
-    options = replace(base, **_checked(owner, "option", given, allowed or OPTIONS))
-    return replace(options, watched=options.timeout is not None or options.interruptible)
+    checked = _checked(owner, "option", given, allowed or OPTIONS)
+    return Options(**{name: getattr(base, name) for name in OPTIONS} | checked)
 
 
 def merged_settings(base: Settings, owner: str, given: Mapping[str, object]) -> Settings:
     """Return *base* with the settings *given*, checked; raises as ``merged`` does."""
-    return replace(base, **_checked(owner, "setting", given, SETTINGS))
+    checked = _checked(owner, "setting", given, SETTINGS)
+    return Settings(**{name: getattr(base, name) for name in SETTINGS} | checked)
 
 
 def _checked(owner: str, kind: str, given: Mapping[str, object], known: tuple[str, ...]) -> dict[str, Any]:

@@ -32,12 +32,12 @@ class JobQueue(queue.Queue[Run[Any]]):
     """The waiting runs of one job class, bounded, and the permits of its workers.
 
     Guarantees: at most ``max_queue`` runs wait, except for those that were accepted before and come back (retries, due
-    schedules, what a dead worker had not started); first come, first served within a priority; whenever a run waits and a
-    permit is at home, the queue is on its way to a thread. A run is put in under a reentrant lock, so that an enqueue may
-    interrupt another one on its thread (a signal handler, a ``__del__``), and is taken without any.
+    schedules, what a dead worker had not started); first come, first served within a priority; whenever a run waits and
+    a permit is at home, the queue is on its way to a thread. A run is put in under a reentrant lock, so that an enqueue
+    may interrupt another one on its thread (a signal handler, a ``__del__``), and is taken without any.
 
-    A permit is at home, on the ready list or in a worker's hand. It moves in single calls of C code, so that no exception
-    can lose it.
+    A permit is at home, on the ready list or in a worker's hand. It moves in single calls of C code, so that no
+    exception can lose it.
     """
 
     def __init__(self, definition: Definition, *, threads: Threads, timer: Timer, pid: int, prefix: str) -> None:
@@ -72,8 +72,8 @@ class JobQueue(queue.Queue[Run[Any]]):
         self._waiting: deque[Run[Any]] = deque()  # the runs of priority 0, mostly all there are
         self._by_priority = {0: self._waiting}
         self._levels: tuple[deque[Run[Any]], ...] = (self._waiting,)  # the highest priority first
-        # Below so many waiting runs, a put need not be exact about the bound: more threads than the margin would have to
-        # be caught between two of its bytecodes. None when closed, or when there is more to count than _waiting.
+        # Below so many waiting runs, a put need not be exact about the bound: more threads than the margin would have
+        # to be caught between two of its bytecodes. None where there is more to look at than _waiting; see _figure.
         self._easy = maxsize - MARGIN
 
     def _qsize(self) -> int:
@@ -89,9 +89,14 @@ class JobQueue(queue.Queue[Run[Any]]):
         level = self._by_priority.get(run._options.priority)
         if level is None:
             level = self._by_priority[run._options.priority] = deque()
-            self._easy = 0
             self._levels = tuple(self._by_priority[one] for one in sorted(self._by_priority, reverse=True))
+            self._figure()
         return level
+
+    def _figure(self) -> None:
+        """Say how many runs may wait before a put has to look closer; called under the lock when that changes."""
+        plain = not self.closed and len(self._levels) == 1 and not (self.retrying and self.timer.full())
+        self._easy = self.maxsize - MARGIN if plain else 0
 
     # The way in.
 
@@ -108,7 +113,7 @@ class JobQueue(queue.Queue[Run[Any]]):
         except ShutdownError as error:
             self.reject(run, error)
 
-    def put(self, item: Run[Any], block: bool = False, timeout: float | None = None) -> None:
+    def put(self, item: Run[Any], block: bool = False, timeout: float | None = None) -> None:  # noqa: FBT001, FBT002 - as in the base class
         """Let a run in and see that a worker comes for it.
 
         Raises:
@@ -116,15 +121,15 @@ class JobQueue(queue.Queue[Run[Any]]):
             ShutdownError: the process accepts no more work.
         """
         try:
-            # The usual case takes no lock. Under one, a producer that is preempted while it holds it makes the others line
-            # up, and then each put costs a switch of threads: 50 us instead of 2 with four producers on two cores.
+            # The usual case takes no lock. Under one, a producer that is preempted while it holds it makes the others
+            # line up, and then each put costs a switch of threads: 50 us instead of 2 with four producers on two cores.
             waiting = self._waiting
             if len(waiting) < self._easy and not item._options.priority and not signals.job_enqueued.receivers:
                 waiting.append(item)
                 if self.closed:
                     self._recheck(item)
             else:
-                self._put_with_care(item, block, timeout)
+                self._put_with_care(item, timeout if block else 0.0)
         finally:  # also when a signal handler raises just after the run is in
             if self._permits and self._waiting:
                 self.threads.call(self._hand_over)
@@ -135,31 +140,33 @@ class JobQueue(queue.Queue[Run[Any]]):
             if self.swept and self._remove(run):
                 raise self.shutdown_error()
 
-    def _put_with_care(self, item: Run[Any], block: bool, timeout: float | None) -> None:
+    def _put_with_care(self, item: Run[Any], timeout: float | None) -> None:
         """Let a run in that has a priority, or is announced, or meets a queue that is full or closed."""
         announced = bool(signals.job_enqueued.receivers)
         with self.mutex:
             if self.closed:
                 raise self.shutdown_error()
+            if self.retrying and self.timer.full():
+                raise self._too_many_scheduled()
             if self._qsize() >= self.maxsize:
-                self._wait_for_room(block, timeout)
+                self._wait_for_room(timeout)
             if not announced:
                 self._put(item)
                 self.nudge()
                 return
-            # Announced before it is in, or a worker could send job_started first. Receivers are called without the lock,
-            # so the run only holds its place meanwhile.
+            # Announced before it is in, or a worker could send job_started first. Receivers are called without the
+            # lock, so the run only holds its place meanwhile.
             self._announcing += 1
         self._announce(item)
 
-    def _wait_for_room(self, block: bool, timeout: float | None) -> None:
+    def _wait_for_room(self, timeout: float | None) -> None:
         """Wait until one more run may be let in; the lock is held before and after."""
         room_deadline = None if timeout is None else monotonic() + timeout
         self._blocked += 1
         try:
             while self._qsize() >= self.maxsize:
                 left = None if room_deadline is None else room_deadline - monotonic()
-                if not block or (left is not None and left <= 0):
+                if left is not None and left <= 0:
                     raise self.full_error()
                 self.not_full.wait(left)
                 if self.closed:
@@ -192,36 +199,35 @@ class JobQueue(queue.Queue[Run[Any]]):
             QueueFullError: ``max_scheduled`` runs and alarms are pending in this process.
             ShutdownError: the process accepts no more work.
         """
+        announced = bool(signals.job_enqueued.receivers)
         try:
             with self.mutex:
                 if self.closed:
                     raise self.shutdown_error()
                 if self.timer.full():
-                    raise QueueFullError(
-                        f"{self.definition.name}: {self.timer.limit} runs are scheduled in this process already"
-                        " (max_scheduled): raise it, or keep far-off work in a database",
-                        job=self.definition.name,
-                        limit=self.timer.limit,
-                    )
+                    raise self._too_many_scheduled()
                 self.scheduled += 1
                 run._state = SCHEDULED
+                if not announced:
+                    self.timer.insert(when, readmit, run, wall=wall)
         except RejectedError as error:
             self.reject(run, error)
+        if announced:
+            self._announce_scheduled(run, when, wall=wall)
+
+    def _announce_scheduled(self, run: Run[Any], when: float, *, wall: bool) -> None:
         try:
-            if signals.job_enqueued.receivers:
-                signals.emit(signals.job_enqueued, self.definition.job, run=run)
+            signals.emit(signals.job_enqueued, self.definition.job, run=run)
         finally:
             with self.mutex:
-                late = self.swept and run._state is SCHEDULED
-                if late:
-                    self.scheduled -= 1
-                elif run._state is SCHEDULED:  # else a receiver has cancelled it
+                late = self.swept and self._uncount(run)
+                if not late and run._state is SCHEDULED:  # else a receiver has cancelled it
                     self.timer.insert(when, readmit, run, wall=wall)
             if late:
                 run.close(DISCARDED, "shutdown")
 
     def retry(self, run: Run[Any], error: BaseException, delay: float, tally: Tally) -> bool:
-        """Have *run* tried again in *delay* seconds; False if it was told to stop, or the process is past its deadline."""
+        """Have *run* tried again in *delay* seconds; False if it must stop, or the process is past its deadline."""
         if self.swept or isinstance(run._stop, RunCancelledError | ShutdownError):
             return False
         if signals.job_retried.receivers:
@@ -237,15 +243,20 @@ class JobQueue(queue.Queue[Run[Any]]):
             run._outcome = error
             run._state = RETRYING
             self.timer.insert(monotonic() + delay, readmit, run)
+            if self.timer.full():
+                self._figure()
         return True
 
     def come_back(self, run: Run[Any]) -> None:
         """Let in a run whose time has come; it was accepted before, so the bound does not matter."""
         with self.mutex:
+            scheduled = run._state is SCHEDULED
             if not self._uncount(run):
                 return  # cancelled meanwhile
             run._state = QUEUED
             run._ready = monotonic()
+            if scheduled and run._options.expires_in is not None:
+                run._expires = run._ready + run._options.expires_in
             late = self.swept
             if not late:
                 self._put(run)
@@ -261,12 +272,17 @@ class JobQueue(queue.Queue[Run[Any]]):
             self.retrying -= 1
         else:
             return False
+        if not self._easy:
+            self._figure()
         return True
 
     # The way out.
 
     def take(self, worker: Worker) -> bool:
-        """Move the next run into *worker*'s hand and return whether there was one. No lock, unless a producer is blocked."""
+        """Move the next run into *worker*'s hand and return whether there was one.
+
+        Takes no lock, unless a producer is blocked.
+        """
         if worker.levels is not self._levels:
             worker.extend(self._levels)
         for level, move in worker.reach:
@@ -340,7 +356,7 @@ class JobQueue(queue.Queue[Run[Any]]):
         self.perform_here(run, raises=True)
 
     def perform_here(self, run: Run[Any], *, raises: bool) -> None:
-        """Perform *run* in this thread, beside the workers; with *raises* it is not retried, and its error comes out."""
+        """Perform *run* in this thread, beside the workers; *raises*: it is not retried, and its error comes out."""
         worker = Worker(self, [], raises=raises)
         worker.hand.append(run)
         self._workers.add(worker)
@@ -409,14 +425,14 @@ class JobQueue(queue.Queue[Run[Any]]):
         """Refuse what is new."""
         with self.mutex:
             self.closed = True
-            self._easy = 0
+            self._figure()
             self.not_full.notify_all()
 
     def reopen(self) -> None:
         """Accept work again."""
         with self.mutex:
             self.closed = self.swept = False
-            self._easy = self.maxsize - MARGIN if len(self._levels) == 1 else 0
+            self._figure()
 
     def pop_oldest(self, priority: int) -> Run[Any] | None:
         """Take out the oldest of the runs with the lowest priority, unless that is above *priority*."""
@@ -430,7 +446,7 @@ class JobQueue(queue.Queue[Run[Any]]):
         """Refuse all, and return what is left, waiting or at work in threads other than *me*; the caller closes it."""
         with self.mutex:
             self.closed = self.swept = True
-            self._easy = 0
+            self._figure()
             left = [worker.hand[0] for worker in list(self._workers) if worker.hand and worker.thread != me]
             while self._qsize() > self._announcing:
                 left.append(self._get())
@@ -514,9 +530,18 @@ class JobQueue(queue.Queue[Run[Any]]):
             limit=self.maxsize,
         )
 
+    def _too_many_scheduled(self) -> QueueFullError:
+        return QueueFullError(
+            f"{self.definition.name}: {self.timer.limit} runs of this process wait for their time or their retry"
+            " already (max_scheduled): raise it, or keep far-off work in a database",
+            job=self.definition.name,
+            limit=self.timer.limit,
+        )
+
     def shutdown_error(self) -> ShutdownError:
         return ShutdownError(
-            f"{self.definition.name}: this process has shut down and performs no more jobs; restart() accepts work again",
+            f"{self.definition.name}: this process has shut down and performs no more jobs;"
+            " restart() accepts work again",
             job=self.definition.name,
         )
 

@@ -67,8 +67,9 @@ _CLOSING = {
 class Run(Generic[R_co]):
     """One accepted call of a job; what ``perform_async`` returns.
 
-    It ends exactly once, as succeeded, failed, discarded or cancelled. Once ended it holds neither its arguments nor the
-    frames of its error, so it may be kept. All methods may be called from any thread; only ``wait`` and ``result`` block.
+    It ends exactly once, as succeeded, failed, discarded or cancelled. Once ended it holds neither its arguments nor
+    the frames of its error, so it may be kept. All methods may be called from any thread; only ``wait`` and ``result``
+    block.
     """
 
     # No lock and no event of its own: a run that waits in a queue is mostly these slots.
@@ -251,9 +252,9 @@ class Run(Generic[R_co]):
     def cancel(self) -> bool:
         """Cancel the run and return whether that still could be asked of it.
 
-        A run that waits is taken out and ends as cancelled before this returns. One that is running is asked to stop: its
-        ``should_stop`` turns true, ``checkpoint()`` raises, and it is not tried again; a thread cannot be stopped from
-        outside. One that has ended stays as it is.
+        A run that waits is taken out and ends as cancelled before this returns. One that is running is asked to stop:
+        its ``should_stop`` turns true, ``checkpoint()`` raises, and it is not tried again; a thread cannot be stopped
+        from outside. One that has ended stays as it is.
         """
         if self._settled:
             return False

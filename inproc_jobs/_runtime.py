@@ -189,10 +189,8 @@ class Runtime:
                 if run.close(DISCARDED, "shutdown"):
                     discarded.append(run)
                     queue.stop(run)
-        for run in self.timer.take(readmit):
-            if run._queue.withdraw(run) and run.close(DISCARDED, "shutdown"):
-                discarded.append(run)
-        return discarded
+        later = self.timer.take(readmit)
+        return discarded + [run for run in later if run._queue.withdraw(run) and run.close(DISCARDED, "shutdown")]
 
     def _totals(self) -> tuple[int, int]:
         tallies = [queue.tally() for queue in self.queues()]
@@ -331,8 +329,6 @@ def schedule(
     if queue is None or queue.pid != getpid():
         queue = _process.current().queue(definition)
     run: Run[Any] = Run(queue, options, args, kwargs)
-    if run._expires is not None:
-        run._expires += max(0.0, due - (_clock.wall() if wall else run._enqueued))
     queue.schedule(run, due, wall=wall)
     return run
 
@@ -361,7 +357,9 @@ def configure(
     Args:
         shutdown_timeout: seconds, counted from the first sign of a stop, within which accepted work is finished; 8.0.
         max_threads: the most worker threads of all job classes together; 32.
-        max_scheduled: the most delayed runs that may be pending; 1,000,000. Retries do not meet it.
+        max_scheduled: the most runs that may wait for their time or their next attempt; 200,000. A retry itself is
+            never
+            refused, but then new runs of its job class are.
 
     Raises:
         TypeError, ValueError: an unknown setting, a wrong type or range; nothing is changed.
@@ -403,8 +401,8 @@ def stats() -> dict[str, Stats]:
 def drain(timeout: float | timedelta | None = None) -> bool:
     """Wait until every accepted run has settled, and those that are enqueued meanwhile.
 
-    Blocks for *timeout* seconds at most (``shutdown_timeout`` by default), and returns early when all that is left is not
-    due until then. Called inside a job it does not wait for the run it is part of.
+    Blocks for *timeout* seconds at most (``shutdown_timeout`` by default), and returns early when all that is left is
+    not due until then. Called inside a job it does not wait for the run it is part of.
 
     Returns:
         Whether everything settled.
@@ -416,8 +414,8 @@ def shutdown(timeout: float | timedelta | None = None) -> ShutdownReport:
     """Drain, then accept no more work, and discard and name what is left.
 
     For hosts with hooks of their own; an exit of the process calls it by itself. Blocks for *timeout* seconds at most
-    (``shutdown_timeout`` by default), plus the moment that discarding takes. Idempotent: a second call returns the first
-    report. Safe from any thread, and inside a job, which then is not waited for.
+    (``shutdown_timeout`` by default), plus the moment that discarding takes. Idempotent: a second call returns the
+    first report. Safe from any thread, and inside a job, which then is not waited for.
     """
     return _process.current().shutdown(_deadline(timeout))
 

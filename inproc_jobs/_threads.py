@@ -47,8 +47,8 @@ class Threads:
     """Threads that take the next ready queue, first come, first served.
 
     Guarantees: at most ``max_threads`` of them; what is ready is taken as soon as a thread is free, and a thread is
-    started for it if there may be one more; a thread that dies gives back what it held and is replaced. ``call`` takes no
-    lock of the standard library's and starts nothing itself, so an enqueue may come from a signal handler.
+    started for it if there may be one more; a thread that dies gives back what it held and is replaced. ``call`` takes
+    no lock of the standard library's and starts nothing itself, so an enqueue may come from a signal handler.
     """
 
     def __init__(self, timer: Timer, max_threads: int) -> None:
@@ -132,7 +132,7 @@ class Threads:
         """Take what is ready and work on it, until nothing was for some seconds."""
         me = threading.get_ident()
         hand: list[Any] = []
-        take = mover(partial(self.ready.get, True, LINGER), hand.append)
+        take = mover(partial(self.ready.get, timeout=LINGER), hand.append)
         # The last worker is kept for when its queue is ready again; weakly, so that its job class can be collected.
         kept: Callable[[], Any] = _nobody
         try:

@@ -31,15 +31,16 @@ _logger = logging.getLogger(__name__)
 class Timer:
     """Makes calls when they are due.
 
-    Guarantees: a call is made once, never early, on the timer's thread, without any lock held; what it raises is logged.
-    A call must not block.
-    ``insert`` never blocks on a thread's start and may be called from a signal handler or a ``__del__`` that interrupted
-    another ``insert``.
+    Guarantees: a call is made once, never early, on the timer's thread, without any lock held; what it raises is
+    logged. A call must not block.
+    ``insert`` never blocks on a thread's start and may be called from a signal handler or a ``__del__`` that
+    interrupted another ``insert``.
     """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self._changed = threading.Condition(threading.RLock())  # guards all below; reentrant: see above
+        self._lock = threading.RLock()  # guards all below; reentrant: see above
+        self._changed = threading.Condition(self._lock)
         self._sequence = itertools.count().__next__
         self._delays: list[Entry] = []  # a heap by monotonic seconds
         self._moments: list[Entry] = []  # a heap by wall-clock seconds
@@ -50,8 +51,8 @@ class Timer:
 
     def insert(self, when: float, function: Callable[[Any], object], argument: Any, *, wall: bool = False) -> None:
         """Have ``function(argument)`` called at *when*, in monotonic seconds, or of the wall clock if *wall*."""
-        with self._changed:
-            heap = self._moments if wall else self._delays
+        heap = self._moments if wall else self._delays
+        with self._lock:
             entry = (when, self._sequence(), function, argument)
             heapq.heappush(heap, entry)
             if heap[0] is entry:
@@ -60,7 +61,7 @@ class Timer:
                 self._start()
 
     def full(self) -> bool:
-        """Return whether as many calls are pending as may be asked for; those that must be made are inserted all the same."""
+        """Return whether as many calls are pending as should be; ``insert`` takes more all the same."""
         return len(self._delays) + len(self._moments) >= self.limit
 
     def call_soon(self, function: Callable[[Any], object], argument: Any = None) -> None:
@@ -68,8 +69,8 @@ class Timer:
         self.insert(_clock.now(), function, argument)
 
     def withdraw(self, argument: Any) -> None:
-        """Have the call with *argument* not made. Costs what a set costs: the heap is cleared out once it is half void."""
-        with self._changed:
+        """Have the call with *argument* not made; the heap is cleared out once half of it is void."""
+        with self._lock:
             self._void.add(argument)
             if len(self._void) * 2 > len(self._delays) + len(self._moments):
                 for heap in (self._delays, self._moments):
@@ -79,7 +80,7 @@ class Timer:
 
     def take(self, function: Callable[[Any], object]) -> list[Any]:
         """Take out every call of *function* and return the arguments, the earliest first."""
-        with self._changed:
+        with self._lock:
             taken = []
             for heap in (self._delays, self._moments):
                 taken += sorted(entry for entry in heap if entry[2] is function)
@@ -89,13 +90,13 @@ class Timer:
 
     def pending(self, function: Callable[[Any], object], deadline: float) -> bool:
         """Return whether *function* will be called until *deadline* (monotonic)."""
-        with self._changed:
+        with self._lock:
             shift = _clock.wall() - _clock.now()
             return _any_until(self._delays, deadline, function) or _any_until(self._moments, deadline + shift, function)
 
     def stop(self, deadline: float) -> None:
-        """Forget what is pending and have the thread end, waiting for it until *deadline*; an ``insert`` starts another."""
-        with self._changed:
+        """Forget what is pending and have the thread end; waits for it until *deadline* (monotonic)."""
+        with self._lock:
             for heap in (self._delays, self._moments):
                 heap.clear()
             self._void.clear()
@@ -120,7 +121,7 @@ class Timer:
         try:
             threading.Thread(target=self._main, name="inproc_jobs-timer", daemon=True).start()
         except RuntimeError as error:
-            with self._changed:
+            with self._lock:
                 self._alive = False
             _report.log(_logger, logging.ERROR, "no thread for the timer: %s", _report.describe(error))
 
@@ -136,7 +137,7 @@ class Timer:
                     _report.strip(error)
                     del error
         finally:
-            with self._changed:
+            with self._lock:
                 self._alive = False
                 self._thread = None
                 if self._delays or self._moments:  # it died of a MemoryError, or an entry came at the last moment
@@ -144,7 +145,7 @@ class Timer:
 
     def _next(self) -> Entry | None:
         """Wait for the next call and take it out; None after some idle seconds, or when told to stop."""
-        with self._changed:
+        with self._lock:
             idle_deadline = _clock.now() + LINGER
             while True:
                 wait = MAX_WAIT

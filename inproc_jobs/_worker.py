@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
+import importlib
 import logging
 import sys
 import threading
@@ -242,17 +242,15 @@ class Watch:
         with self._lock:
             if not self._over:
                 self._interrupted = True
-                _set_async_exception(self.worker.thread, error)
+                _native().raise_in(self.worker.thread, error)
 
     def end(self) -> None:
         """Note that the attempt is over, and take back an interrupt that has not struck yet."""
         with self._lock:
             self._over = True
             if self._interrupted:
-                _set_async_exception(self.worker.thread, None)
+                _native().raise_in(self.worker.thread, None)
 
 
-def _set_async_exception(thread: int, error: type[BaseException] | None) -> None:
-    # The one documented way to raise in another thread; None takes back what has not been raised yet.
-    target = None if error is None else ctypes.py_object(error)
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), target)
+def _native() -> Any:
+    return importlib.import_module("inproc_jobs._native")

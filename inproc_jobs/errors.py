@@ -11,8 +11,8 @@
     └── WrongProcessError            (RuntimeError)    a run of the parent, seen in a forked child
 
 Each is also the class of the standard library a caller would catch, keeps what it knows as attributes, and says in its
-message what to do next. A wrong option, setting or argument is a plain ``TypeError`` or ``ValueError``, as everywhere in
-Python.
+message what to do next. A wrong option, setting or argument is a plain ``TypeError`` or ``ValueError``, as everywhere
+in Python.
 """
 
 from __future__ import annotations

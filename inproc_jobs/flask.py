@@ -54,8 +54,8 @@ class InprocJobs:
     """Runs jobs beside a Flask app: ``InprocJobs(app)``, or ``init_app(app)`` in an application factory.
 
     Each attempt of a job runs in an app context of its own, of the app that was current at the enqueue; never in the
-    request's. Outside of any app context it is the app with this extension, if there is only one. ``teardown_appcontext``
-    functions run after each attempt. The extension keeps no state; it can serve several apps.
+    request's. Outside of any app context it is the app with this extension, if there is only one.
+    ``teardown_appcontext`` functions run after each attempt. The extension keeps no state; it can serve several apps.
     """
 
     def __init__(self, app: Flask | None = None) -> None:
@@ -68,7 +68,7 @@ class InprocJobs:
         Config keys, which are settings of the process; the last app to set one decides:
             INPROC_JOBS_SHUTDOWN_TIMEOUT: seconds, from the first sign of a stop, to finish accepted work; 8.0.
             INPROC_JOBS_MAX_THREADS: the most worker threads of all job classes together; 32.
-            INPROC_JOBS_MAX_SCHEDULED: the most delayed runs that may be pending; 1,000,000.
+            INPROC_JOBS_MAX_SCHEDULED: the most runs that may wait for their time or their next attempt; 200,000.
 
         Raises:
             RuntimeError: *app* has the extension already.

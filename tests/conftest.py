@@ -43,7 +43,7 @@ def gate() -> Iterator[Gate]:
 
 
 @pytest.fixture(autouse=True)
-def fresh(request: pytest.FixtureRequest) -> Iterator[None]:
+def fresh() -> Iterator[None]:
     """Give the test a runtime that accepts work, and see that it leaves no thread and no receiver behind."""
     inproc_jobs.restart()
     threads_before = set(threading.enumerate())
@@ -51,9 +51,6 @@ def fresh(request: pytest.FixtureRequest) -> Iterator[None]:
 
     yield
 
-    # A gate must be open before the runtime can end.
-    if "gate" in request.fixturenames:
-        request.getfixturevalue("gate").open()
     inproc_jobs.shutdown(timeout=TIMEOUT)
     inproc_jobs.restart()
     for thread in set(threading.enumerate()) - threads_before:

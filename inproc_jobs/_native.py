@@ -1,0 +1,22 @@
+"""Two calls into C that Python has no function for; loaded only by who needs them, because ctypes costs 3 ms."""
+
+from __future__ import annotations
+
+import ctypes
+
+
+def raise_in(thread: int, error: type[BaseException] | None) -> None:
+    """Have *error* raised in the thread with identifier *thread*, at its next bytecode; None takes back one still due.
+
+    Source: ``PyThreadState_SetAsyncExc`` in the C API's reference.
+    """
+    target = None if error is None else ctypes.py_object(error)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), target)
+
+
+def restore_default(number: int) -> None:
+    """Give signal *number* its default action, as ``signal.signal`` does, which only the main thread may call.
+
+    Source: ``PyOS_setsig`` in CPython's pylifecycle.h; SIG_DFL is the null pointer.
+    """
+    ctypes.pythonapi.PyOS_setsig(ctypes.c_int(number), None)
