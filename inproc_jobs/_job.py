@@ -77,8 +77,8 @@ class Job:
         workers: the most threads at work on this class at once; 2.
         max_queue: the most runs that wait; 10,000. Retries and due schedules come in above it.
         when_full: what an enqueue beyond it does. "raise" a QueueFullError; "block" up to ``block_timeout``, then
-            raise; "caller_runs" performs it in the caller's thread; "discard" the new run, or "discard_oldest", with the
-            reason "queue_full".
+            raise; "caller_runs" performs it in the caller's thread; "discard" discards the new run, "discard_oldest" an
+            older one, with the reason "queue_full".
         block_timeout: seconds that "block" waits; 1.0. On an event loop's thread it does not wait at all.
         retry: a ``Retry``, or a callable ``(attempt, error) -> seconds or None``; None, the default, tries once.
         timeout: seconds after which an attempt is reported as overrunning and ``checkpoint()`` raises; its thread then
@@ -130,9 +130,12 @@ class Job:
         perform = inspect.getattr_static(cls, "perform")
         if isinstance(perform, staticmethod | classmethod):
             raise TypeError(f"{cls.__qualname__}: perform must be a plain method, not a {type(perform).__name__}")
-        inherited = getattr(cls, "__job__", None)
-        base = inherited.options if inherited is not None else Options()
-        cls.__job__ = _define(cls, cls, name, merged(base, cls.__qualname__, given), cls.perform, cls._call, skip=1)
+        if cls.__init__ is not Job.__init__ and _needs_arguments(cls):
+            raise TypeError(f"{cls.__qualname__}: __init__ must take no arguments, for each attempt makes an instance")
+        options = merged(cls.__job__.options, cls.__qualname__, given)
+        cls.__job__ = _define(cls, cls, name, options, cls.perform, cls._call, skip=1)
+        if perform is Job.__dict__["perform"]:
+            cls.__job__.fits = _abstract(cls)
 
     @classmethod
     def _call(cls, run: Run[Any]) -> Any:
@@ -255,6 +258,27 @@ class Job:
         """Whether ``checkpoint`` would raise."""
         run = current_run()
         return run is not None and run.should_stop
+
+
+def _needs_arguments(job: type[Job]) -> bool:
+    try:
+        inspect.signature(job.__init__).bind(None)
+    except TypeError:
+        return True
+    return False
+
+
+def _abstract(job: type[Job]) -> Callable[..., None]:
+    """Return what refuses an enqueue of a class that has nothing to perform."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise TypeError(f"{job.__qualname__} defines no perform: enqueue a class derived from it that does")
+
+    return refuse
+
+
+Job.__job__ = Definition(Job, "inproc_jobs.Job", Options(), Job.perform, Job._call, 1)
+Job.__job__.fits = _abstract(Job)
 
 
 class _RunLogger(logging.LoggerAdapter[logging.Logger]):

@@ -5,11 +5,11 @@ The principle: the process ends exactly as it would have ended without this pack
 **Importing** registers hooks that do nothing as long as nothing was accepted: two doors of the interpreter's exit and
 one of fork. No thread is started, no signal is touched.
 
-**The first enqueue of a process**, and an ``init_app`` before it, looks at SIGTERM and SIGINT (``watch_signals``).
-Where one would end the process at once, because its disposition is the system's default, a handler takes its place.
-What a
-server has installed stays as it is: it leads to the exit doors by itself. Python's own SIGINT handler does too. Only
-the main thread can install a handler; under uWSGI, whose C code owns the signals, none is.
+**The definition of a job class**, ``init_app`` and the first enqueue look at SIGTERM and SIGINT (``watch_signals``), early
+because only the main thread can, and again because servers install theirs after importing the app. Where a signal would
+end the process at once, because its disposition is the system's default, a handler takes its place. What a server has
+installed stays as it is: it leads to the exit doors by itself. Python's own SIGINT handler does too. Under uWSGI, whose C
+code owns the signals, nothing is touched.
 
 **A signal** that this handler catches starts the clock: the deadline is ``shutdown_timeout`` seconds from here. With
 nothing accepted the process dies of the signal at once. Otherwise a thread finishes the work, while the main thread
@@ -17,6 +17,9 @@ goes on serving and may go on enqueueing; then the process dies of that signal, 
 parent sees the status it expects. Process 1 of a container has no default action and exits with 128 + the signal's
 number. Further signals change nothing, for there is a deadline; but a second SIGINT more than half a second later is
 impatience and ends the wait.
+
+A handler written in Python runs when the main thread comes back from C code, as all of them do: while it is inside a call
+that nothing interrupts, the signal waits, where the default action would not have.
 
 **The main thread ends** (its last line, an uncaught exception, ``sys.exit``, a KeyboardInterrupt, a server that returns
 from its loop). The interpreter calls the first door, before it joins any thread: work is finished until the deadline,

@@ -96,7 +96,7 @@ def merged(base: Options, owner: str, given: Mapping[str, object], allowed: tupl
     Raises:
         TypeError, ValueError: an unknown option, a wrong type or range; names *owner*, the option and what is allowed.
     """
-    checked = _checked(owner, "option", given, allowed or OPTIONS)
+    checked = _checked(owner, "option", given, allowed or (*OPTIONS, "name"))
     return Options(**{name: getattr(base, name) for name in OPTIONS} | checked)
 
 
@@ -109,7 +109,7 @@ def merged_settings(base: Settings, owner: str, given: Mapping[str, object]) -> 
 def _checked(owner: str, kind: str, given: Mapping[str, object], known: tuple[str, ...]) -> dict[str, Any]:
     for name in given:
         if name not in known:
-            raise TypeError(f"{owner}: unknown {kind} {name!r}; it takes {', '.join(known)}")
+            raise TypeError(f"{owner}: unknown {kind} {name!r}; there are {', '.join(known)}")
     return {name: _CHECKS[name](f"{owner}: {name}", value) for name, value in given.items()}
 
 

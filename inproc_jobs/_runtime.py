@@ -299,6 +299,7 @@ def define(definition: Definition) -> None:
             f"{_place(definition)}: the job name {definition.name!r} is taken by {_place(other)}: choose another name="
         )
     _process.definitions[definition.name] = definition
+    _lifecycle.watch_signals()
 
 
 def _place(definition: Definition) -> str:
