@@ -5,11 +5,12 @@ The principle: the process ends exactly as it would have ended without this pack
 **Importing** registers hooks that do nothing as long as nothing was accepted: two doors of the interpreter's exit and
 one of fork. No thread is started, no signal is touched.
 
-**The definition of a job class**, ``init_app`` and the first enqueue look at SIGTERM and SIGINT (``watch_signals``), early
-because only the main thread can, and again because servers install theirs after importing the app. Where a signal would
-end the process at once, because its disposition is the system's default, a handler takes its place. What a server has
-installed stays as it is: it leads to the exit doors by itself. Python's own SIGINT handler does too. Under uWSGI, whose C
-code owns the signals, nothing is touched.
+**The definition of a job class**, ``init_app`` and the first enqueue look at SIGTERM and SIGINT (``watch_signals``),
+early because only the main thread can, and again because servers install theirs after importing the app. Where a signal
+would end the process at once, because its disposition is the system's default, a handler takes its place. What a server
+has
+installed stays as it is: it leads to the exit doors by itself. Python's own SIGINT handler does too. Under uWSGI, whose
+C code owns the signals, nothing is touched.
 
 **A signal** that this handler catches starts the clock: the deadline is ``shutdown_timeout`` seconds from here. With
 nothing accepted the process dies of the signal at once. Otherwise a thread finishes the work, while the main thread
@@ -18,8 +19,11 @@ parent sees the status it expects. Process 1 of a container has no default actio
 number. Further signals change nothing, for there is a deadline; but a second SIGINT more than half a second later is
 impatience and ends the wait.
 
-A handler written in Python runs when the main thread comes back from C code, as all of them do: while it is inside a call
-that nothing interrupts, the signal waits, where the default action would not have.
+A handler written in Python runs when the main thread comes back from C code. It may be in a query that nothing
+interrupts, or be about to block when the signal strikes, and would then act on it late or never, where the default
+action would not have waited. So the interpreter's C handler also writes the number into a pipe
+(``signal.set_wakeup_fd``), and from the first enqueue on a thread reads it and acts; the handler does where that thread
+is not, or where an event loop uses the one wake-up descriptor there is.
 
 **The main thread ends** (its last line, an uncaught exception, ``sys.exit``, a KeyboardInterrupt, a server that returns
 from its loop). The interpreter calls the first door, before it joins any thread: work is finished until the deadline,
@@ -54,12 +58,14 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
 from typing import Any, Protocol
 
 from . import _clock, _report
+from ._spawn import spawn
 
 SAME_REQUEST = 0.5  # seconds within which a second SIGINT is the same one: a process group's and its master's
 WATCHDOG = 0.8  # seconds past the deadline at which a process that cannot move is ended
@@ -82,8 +88,8 @@ class Host(Protocol):
     def is_idle(self) -> bool:
         """Return whether nothing is accepted and unfinished."""
 
-    def in_background(self, function: Callable[[], object]) -> None:
-        """Call *function* in a thread of its own; safe in a signal handler."""
+    def is_at_work(self) -> bool:
+        """Return whether a thread still performs a run, or what has been one."""
 
     def threads(self) -> Iterable[threading.Thread]:
         """Return the threads at work, for which no exit must wait."""
@@ -94,8 +100,12 @@ class Host(Protocol):
 
 _host: Host | None = None
 _began: float | None = None  # monotonic: the first sign of the stop
+_left: float | None = None  # monotonic: when the first door was left
 _signal: int | None = None  # what this process is to die of
 _impatient = False  # whether the wait has been cut short
+_pipe: tuple[int, int] | None = None  # into which the interpreter's C handler writes the number of each signal
+_listening = False  # whether a thread has been told to read it
+_listener: threading.Thread | None = None  # that thread
 
 
 def register(host: Host) -> None:
@@ -111,26 +121,78 @@ def watch_signals() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, _on_signal)
+    if signal.getsignal(signal.SIGTERM) is _on_signal:
+        _lay_pipe()
+
+
+def _lay_pipe() -> None:
+    global _pipe
+    if _pipe is None:
+        _pipe = os.pipe()
+        os.set_blocking(_pipe[1], False)
+    previous = signal.set_wakeup_fd(_pipe[1], warn_on_full_buffer=False)
+    if previous not in (-1, _pipe[1]):  # an event loop's, which then sees to it that the main thread wakes up
+        signal.set_wakeup_fd(previous, warn_on_full_buffer=False)
+
+
+def listen() -> None:
+    """Have a thread act on signals, whatever the main thread is doing; ``deafen`` ends it."""
+    global _listening
+    if _pipe is None or _listening:
+        return
+    _listening = True
+    try:
+        spawn(partial(_listen, _pipe[0]), "inproc_jobs-signals")
+    except RuntimeError:  # no thread to be had: the main thread acts on signals, when it comes to it
+        _listening = False
+
+
+def deafen() -> None:
+    """End the thread of ``listen``, and wait for it a moment."""
+    global _listening
+    if _pipe is None or not _listening:
+        return
+    _listening = False
+    listener = _listener
+    os.write(_pipe[1], b"\0")
+    if listener is not None and listener is not threading.current_thread():
+        listener.join(SAME_REQUEST)
+
+
+def _listen(pipe: int) -> None:
+    global _listener
+    _listener = threading.current_thread()
+    try:
+        while True:
+            for number in os.read(pipe, 64):
+                if number == 0:
+                    return
+                if number in (signal.SIGTERM, signal.SIGINT) and signal.getsignal(number) is _on_signal:
+                    _stop_for(number)
+    finally:
+        _listener = None
 
 
 def _on_signal(number: int, _: FrameType | None) -> None:
+    """In the main thread, sooner or later after the signal."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _on_signal)  # a Ctrl-C is now about the wait
+    ours = signal.set_wakeup_fd(-1)
+    signal.set_wakeup_fd(ours, warn_on_full_buffer=False)
+    if _listener is None or _pipe is None or ours != _pipe[1]:
+        _stop_for(number)
+
+
+def _stop_for(number: int) -> None:
     global _signal
     if _host is None or (_signal is None and _host.is_idle()):
         _die(number)
     elif _signal is None:
         _signal = number
         _note_stop()
-        _host.in_background(_finish_and_die)
+        spawn(_finish_and_die, "inproc_jobs-stop")
     elif number == signal.SIGINT:
         _grow_impatient(_host)
-
-
-def _note_stop() -> float:
-    """Return when the first sign of the stop was seen, which is now if none was before."""
-    global _began
-    if _began is None:
-        _began = _clock.now()
-    return _began
 
 
 def _grow_impatient(host: Host) -> None:
@@ -141,6 +203,17 @@ def _grow_impatient(host: Host) -> None:
         host.hurry()
 
 
+def _note_stop() -> float:
+    """Return when the first sign of the stop was seen, which is now if none was before.
+
+    Not counted is the end of a main thread whose process has gone on, with threads that Python waits for.
+    """
+    global _began, _left
+    if _began is None or (_left is not None and _clock.now() > _left + SAME_REQUEST):
+        _began, _left = _clock.now(), None
+    return _began
+
+
 def _finish_and_die() -> None:
     _finish(finally_=True)
     if _signal is not None:
@@ -149,10 +222,13 @@ def _finish_and_die() -> None:
 
 def _main_thread_ended() -> None:
     """The first door."""
+    global _left
     _finish(finally_=False)
     joined: Any = getattr(concurrent.futures.thread, "_threads_queues", {})
     for thread in _host.threads() if _host is not None else ():
         joined.pop(thread, None)
+    if _signal is None:
+        _left = _clock.now()
 
 
 def _interpreter_exits() -> None:
@@ -167,7 +243,7 @@ def _finish(*, finally_: bool) -> None:
     if host is None:
         return
     deadline = _note_stop() + host.shutdown_timeout()
-    with _watchdog(host, deadline):
+    with _watchdog(host, deadline, finally_=finally_):
         while True:
             try:
                 host.finish(_clock.now() if _impatient else deadline, finally_=finally_)
@@ -178,9 +254,9 @@ def _finish(*, finally_: bool) -> None:
 
 
 @contextmanager
-def _watchdog(host: Host, deadline: float) -> Iterator[None]:
+def _watchdog(host: Host, deadline: float, *, finally_: bool) -> Iterator[None]:
     """End the process if it is stuck a while after *deadline*, whatever holds the interpreter's lock."""
-    if host.is_idle() or sys.__stderr__ is None:
+    if (host.is_idle() and not host.is_at_work()) or sys.__stderr__ is None:
         yield
         return
     try:
@@ -190,7 +266,14 @@ def _watchdog(host: Host, deadline: float) -> Iterator[None]:
     try:
         yield
     finally:
-        faulthandler.cancel_dump_traceback_later()
+        # A job that hangs may still take the lock for ever, until the process is gone. But a main thread that leaves
+        # others behind, which Python waits for, is no end yet.
+        if not host.is_at_work() or (not finally_ and _others_go_on()):
+            faulthandler.cancel_dump_traceback_later()
+
+
+def _others_go_on() -> bool:
+    return any(not thread.daemon and thread is not threading.main_thread() for thread in threading.enumerate())
 
 
 def _die(number: int) -> None:
@@ -220,9 +303,14 @@ def leave_child() -> None:
 
 
 def _after_fork() -> None:
-    global _began, _signal, _impatient
-    _began = _signal = None
-    _impatient = False
+    global _began, _left, _signal, _impatient, _pipe, _listening, _listener
+    _began = _left = _signal = _listener = None
+    _impatient = _listening = False
+    if _pipe is not None:  # the parent's: what this process wrote into it would stop the parent
+        signal.set_wakeup_fd(-1)
+        for end in _pipe:
+            os.close(end)
+        _pipe = None
     if _host is not None:
         _host.forked()
 

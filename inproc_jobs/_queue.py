@@ -307,7 +307,7 @@ class JobQueue(queue.Queue[Run[Any]]):
                 run._state = CANCELLED
                 self.timer.withdraw(run)
             elif not (run._state is QUEUED and self._remove(run)):
-                if run._stop is None:
+                if not isinstance(run._stop, ShutdownError):
                     run._stop = RunCancelledError(f"{run!r} was cancelled")
                 return False
             self.not_full.notify()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import logging
 import os
@@ -221,7 +222,7 @@ class Run(Generic[R_co]):
         """Wait for the run, at most *timeout* seconds, and return what ``perform`` returned.
 
         Raises:
-            BaseException: what the job raised, if it failed.
+            BaseException: what the job raised, if it failed; a copy, or the callers' frames would hang on to the run.
             TimeoutError: it has not ended in time; it goes on all the same.
             RunCancelledError, RunDiscardedError: it ended without an outcome.
             DeadlockError, WrongProcessError: as ``wait`` does.
@@ -266,7 +267,7 @@ class Run(Generic[R_co]):
     def checkpoint(self) -> None:
         """Raise if the run should stop: it was cancelled, it timed out, or the process is past its deadline."""
         if self._stop is not None:
-            raise self._stop.with_traceback(None)
+            raise _copy(self._stop)
 
     @property
     def should_stop(self) -> bool:
@@ -348,12 +349,7 @@ class Run(Generic[R_co]):
             raise RunCancelledError(f"{self!r} was cancelled")
         if self._state is DISCARDED:
             raise RunDiscardedError(f"{self!r} was discarded: {self._outcome}", reason=self._outcome)
-        error = self._outcome
-        try:
-            raise error.with_traceback(None)
-        finally:
-            # The traceback holds this frame, so this frame must hold neither the run nor the error.
-            del self, error
+        raise _copy(self._outcome)
 
     def _check_process(self) -> None:
         if self._queue.pid != os.getpid():
@@ -380,6 +376,17 @@ class Run(Generic[R_co]):
             waiters, self._waiters = self._waiters, None
         for wake in waiters or ():
             _report.guarded(wake)  # an event loop that has closed meanwhile raises
+
+
+def _copy(error: BaseException) -> BaseException:
+    """Return an error like *error* that may be raised: the traceback then grows on the copy."""
+    copies: list[BaseException] = []
+    _report.guarded(lambda: copies.append(copy.copy(error)))
+    if not copies or type(copies[0]) is not type(error):  # its class cannot be made from its args
+        return error.with_traceback(None)
+    copies[0].__cause__, copies[0].__context__ = error.__cause__, error.__context__
+    copies[0].__suppress_context__ = error.__suppress_context__
+    return copies[0]
 
 
 def _set_ended(ended: Any) -> None:

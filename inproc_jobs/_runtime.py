@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from os import getpid
@@ -48,18 +48,19 @@ class Runtime:
     Guarantees: an accepted run ends, or a shutdown's report names it; a shutdown takes no longer than its deadline.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, closed: bool) -> None:
         self.pid = os.getpid()
         self.prefix = os.urandom(3).hex()
         self._lock = threading.RLock()  # guards _queues and the five below
         self._queues: weakref.WeakSet[JobQueue] = weakref.WeakSet()
-        self._closed = False
+        self._closed = closed
         self._stopping = False  # whether a shutdown is under way
         self._deadline = 0.0  # of the drain or shutdown under way, monotonic
         self._report: ShutdownReport | None = None
         self._stopped = threading.Condition(self._lock)
         self.timer = Timer(settings.max_scheduled)
         self.threads = Threads(self.timer, settings.max_threads)
+        self.timer.after_call = self.threads.tell
 
     def __repr__(self) -> str:
         return f"<Runtime of process {self.pid}: {len(self._queues)} queues{', closed' if self._closed else ''}>"
@@ -80,6 +81,7 @@ class Runtime:
                 definition.queue = queue
                 self._queues.add(queue)
         _lifecycle.watch_signals()
+        _lifecycle.listen()
         return queue
 
     def queues(self) -> list[JobQueue]:
@@ -90,7 +92,12 @@ class Runtime:
     def quiet(self, deadline: float) -> bool:
         """Return whether nothing is left to do that could be done until *deadline* (monotonic)."""
         me = threading.get_ident()
-        return all(queue.quiet(me) for queue in self.queues()) and not self.timer.pending(readmit, deadline)
+        inserted = self.timer.inserted
+        return (
+            not self.timer.pending(readmit, deadline)
+            and all(queue.quiet(me) for queue in self.queues())
+            and self.timer.inserted == inserted  # else a run may have gone from a worker to the timer between the looks
+        )
 
     def drain(self, deadline: float) -> bool:
         """Wait until every accepted run has settled, those included that are enqueued meanwhile.
@@ -104,6 +111,8 @@ class Runtime:
         threads = self.threads
         for queue in self.queues():
             queue.nudge()
+        if not threads.alive() and not self.timer.alive():  # Python 3.12.0 and 3.12.1 start none at their exit
+            threads.serve_here()
         with threads.changed:
             threads.watchers += 1
         try:
@@ -142,6 +151,7 @@ class Runtime:
         signals.emit(signals.shutdown_finished, self, report=report)
         self.threads.stop(_clock.now() + ENDING)
         self.timer.stop(_clock.now() + ENDING)
+        _lifecycle.deafen()
         with self._lock:
             self._report = report
             self._stopping = False
@@ -172,6 +182,9 @@ class Runtime:
             self._report = None
             for queue in self._queues:
                 queue.reopen()
+        _process.over = False
+        if self._queues:
+            _lifecycle.listen()
 
     def _close(self) -> None:
         with self._lock:
@@ -203,12 +216,13 @@ class _Process:
     It is also what ``_lifecycle`` brings to its end.
     """
 
-    __slots__ = ("definitions", "lock", "runtime", "settings")
+    __slots__ = ("definitions", "lock", "over", "runtime", "settings")
 
     def __init__(self) -> None:
         self.settings = Settings()
         self.lock = threading.RLock()  # guards the making of a runtime
         self.runtime: Runtime | None = None
+        self.over = False  # whether the process has ended, but for some finalizers
         self.definitions: weakref.WeakValueDictionary[str, Definition] = weakref.WeakValueDictionary()
 
     def current(self) -> Runtime:
@@ -219,7 +233,7 @@ class _Process:
                 self.renew_locks()  # a fork that called no hook
             with self.lock:
                 if self.runtime is None or self.runtime.pid != os.getpid():
-                    self.runtime = Runtime(self.settings)
+                    self.runtime = Runtime(self.settings, closed=self.over)
                 runtime = self.runtime
         return runtime
 
@@ -236,6 +250,7 @@ class _Process:
         return self.settings.shutdown_timeout
 
     def finish(self, deadline: float, *, finally_: bool) -> None:
+        self.over = finally_
         runtime = self.existing()
         if runtime is None:
             return
@@ -255,11 +270,9 @@ class _Process:
             runtime.quiet(_clock.now()) and not any(queue.scheduled or queue.retrying for queue in runtime.queues())
         )
 
-    def in_background(self, function: Callable[[], object]) -> None:
-        def start(_: None) -> None:
-            threading.Thread(target=function, name="inproc_jobs-stop", daemon=True).start()
-
-        self.current().timer.call_soon(start)
+    def is_at_work(self) -> bool:
+        runtime = self.existing()
+        return runtime is not None and runtime.threads.at_work()
 
     def threads(self) -> Iterable[threading.Thread]:
         runtime = self.existing()
@@ -267,6 +280,7 @@ class _Process:
 
     def forked(self) -> None:
         runtime, self.runtime = self.runtime, None
+        self.over = False
         self.renew_locks()
         if runtime is not None:
             abandon(runtime)

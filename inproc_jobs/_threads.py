@@ -103,16 +103,26 @@ class Threads:
                 executor = self._executor
             try:
                 executor.submit(self._serve, ticket)
-            except (
-                RuntimeError
-            ):  # no more threads to be had, or an interpreter that is exiting has closed all executors
-                self._start_thread(ticket)
+            except RuntimeError:  # no more to be had, or an interpreter that is exiting has closed all executors
+                if not self._start_thread(ticket):
+                    return
 
-    def _start_thread(self, ticket: object) -> None:
+    def _start_thread(self, ticket: object) -> bool:
         try:
             threading.Thread(target=self._serve, args=(ticket,), name=NAME, daemon=True).start()
-        except RuntimeError as error:  # nothing is lost: what is ready stays so, and _expect asks again
+        except RuntimeError as error:
+            # Nothing is lost: what is ready stays so, such workers as there are take it, and _expect asks again.
             _report.log(_logger, logging.ERROR, "no thread for a worker: %s", _report.describe(error))
+            if not self._serving:
+                self.serve_here()
+            return False
+        return True
+
+    def serve_here(self) -> None:
+        """Work on what is ready in this thread, because no other can be had."""
+        ticket = object()
+        self._starting.add(ticket)
+        self._serve(ticket, linger=0.0)
 
     def _expect(self, ticket: object) -> None:
         """Ask again, and another executor, for the thread of *ticket* if it has not come by now."""
@@ -128,11 +138,11 @@ class Threads:
         if executor is not None:
             executor.shutdown(wait=False)
 
-    def _serve(self, ticket: object) -> None:
+    def _serve(self, ticket: object, *, linger: float = LINGER) -> None:
         """Take what is ready and work on it, until nothing was for some seconds."""
         me = threading.get_ident()
         hand: list[Any] = []
-        take = mover(partial(self.ready.get, timeout=LINGER), hand.append)
+        take = mover(partial(self.ready.get, timeout=linger), hand.append)
         # The last worker is kept for when its queue is ready again; weakly, so that its job class can be collected.
         kept: Callable[[], Any] = _nobody
         try:
@@ -188,6 +198,10 @@ class Threads:
     def alive(self) -> list[threading.Thread]:
         """Return the threads that live."""
         return list(self._serving.values())
+
+    def at_work(self) -> bool:
+        """Return whether any of them is at work."""
+        return bool(self._busy)
 
     def tell(self) -> None:
         """Wake whoever waits for the process to go quiet."""

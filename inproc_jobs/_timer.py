@@ -6,9 +6,7 @@ the wall clock can be set. The thread is a daemon, started by the first entry an
 
 from __future__ import annotations
 
-import _thread
 import heapq
-import itertools
 import logging
 import threading
 from collections.abc import Callable
@@ -16,6 +14,7 @@ from functools import partial
 from typing import Any
 
 from . import _clock, _report
+from ._spawn import spawn
 
 LINGER = 10.0  # seconds the thread stays without an entry
 WALL_CHECK = (
@@ -41,7 +40,9 @@ class Timer:
         self.limit = limit
         self._lock = threading.RLock()  # guards all below; reentrant: see above
         self._changed = threading.Condition(self._lock)
-        self._sequence = itertools.count().__next__
+        self.inserted = 0  # calls asked for so far
+        self.after_call: Callable[[], object] = int  # called after each call
+        self._calling: Entry | None = None
         self._delays: list[Entry] = []  # a heap by monotonic seconds
         self._moments: list[Entry] = []  # a heap by wall-clock seconds
         self._void: set[Any] = set()  # arguments of calls that are not to be made
@@ -53,12 +54,17 @@ class Timer:
         """Have ``function(argument)`` called at *when*, in monotonic seconds, or of the wall clock if *wall*."""
         heap = self._moments if wall else self._delays
         with self._lock:
-            entry = (when, self._sequence(), function, argument)
+            self.inserted += 1
+            entry = (when, self.inserted, function, argument)
             heapq.heappush(heap, entry)
             if heap[0] is entry:
                 self._changed.notify()
             if not self._alive:
                 self._start()
+
+    def alive(self) -> bool:
+        """Return whether the thread lives, or is about to."""
+        return self._alive
 
     def full(self) -> bool:
         """Return whether as many calls are pending as should be; ``insert`` takes more all the same."""
@@ -89,8 +95,10 @@ class Timer:
             return [entry[3] for entry in taken]
 
     def pending(self, function: Callable[[Any], object], deadline: float) -> bool:
-        """Return whether *function* will be called until *deadline* (monotonic)."""
+        """Return whether *function* is being called, or will be until *deadline* (monotonic)."""
         with self._lock:
+            if self._calling is not None and self._calling[2] is function:
+                return True
             shift = _clock.wall() - _clock.now()
             return _any_until(self._delays, deadline, function) or _any_until(self._moments, deadline + shift, function)
 
@@ -107,22 +115,12 @@ class Timer:
             thread.join(max(0.0, deadline - _clock.now()))
 
     def _start(self) -> None:
-        # The raw call takes no lock of threading's and does not wait for the new thread, so an enqueue can make it in a
-        # signal handler; the thread it starts then starts a proper one, which has a name and can be joined.
         self._alive = True
         self._stopping = False
         try:
-            _thread.start_new_thread(self._launch, ())
+            spawn(self._main, "inproc_jobs-timer")
         except RuntimeError as error:
             self._alive = False  # the next entry tries again
-            _report.log(_logger, logging.ERROR, "no thread for the timer: %s", _report.describe(error))
-
-    def _launch(self) -> None:
-        try:
-            threading.Thread(target=self._main, name="inproc_jobs-timer", daemon=True).start()
-        except RuntimeError as error:
-            with self._lock:
-                self._alive = False
             _report.log(_logger, logging.ERROR, "no thread for the timer: %s", _report.describe(error))
 
     def _main(self) -> None:
@@ -130,7 +128,9 @@ class Timer:
         try:
             while (entry := self._next()) is not None:
                 error = _report.guarded(partial(entry[2], entry[3]))
+                self._calling = None
                 del entry
+                self.after_call()
                 if error is not None:
                     text = _report.trace(error)
                     _report.log(_logger, logging.ERROR, "the timer's call raised", text=text)
@@ -139,7 +139,7 @@ class Timer:
         finally:
             with self._lock:
                 self._alive = False
-                self._thread = None
+                self._calling = self._thread = None
                 if self._delays or self._moments:  # it died of a MemoryError, or an entry came at the last moment
                     self._start()
 
@@ -153,6 +153,7 @@ class Timer:
                     while heap and heap[0][0] <= now:
                         entry = heapq.heappop(heap)
                         if entry[3] not in self._void:
+                            self._calling = entry
                             return entry
                         self._void.discard(entry[3])
                     if not heap:

@@ -157,8 +157,8 @@ class Worker:
             raise error.with_traceback(frames)
 
     def _conclude(self, run: Run[Any], error: BaseException) -> None:
-        if run._stop is not None and isinstance(error, type(run._stop)):
-            error = run._stop  # the interrupt raised the bare class
+        if run._stop is not None and isinstance(error, type(run._stop)) and not error.args:
+            error = run._stop  # the interrupt has raised the bare class
         if isinstance(error, Discard):
             run.close(DISCARDED, _report.text(error) or "discarded by the job", self.tally)
             return
@@ -231,8 +231,8 @@ class Watch:
         with self._lock:
             if self._over:
                 return
-            error = RunTimeoutError(f"{run!r} is past its timeout of {run._options.timeout:g} s")
-            run._stop = error
+            if run._stop is None:
+                run._stop = RunTimeoutError(f"{run!r} is past its timeout of {run._options.timeout:g} s")
         self.worker.queue.overran(self.worker, run)
         if run._options.interruptible:
             self.interrupt(RunTimeoutError)

@@ -6,6 +6,7 @@ Needs Python and pip, and makes its environments under ``.venvs/``.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -47,11 +48,16 @@ def main(arguments: list[str]) -> int:
     return 1 if failed else 0
 
 
+# The tests start hundreds of processes; each would compile the package anew where byte code is not to be written.
+SURROUNDINGS = {**os.environ, "PYTHONPYCACHEPREFIX": str(ROOT / ".venvs" / "bytecode")}
+SURROUNDINGS.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
 def _run(python: str, *command: str) -> int:
     """Run a module of an environment and return its exit code; pytest's 5, no test at all, counts as a failure."""
     started = time.monotonic()
     print(f"\n$ {Path(python).parts[-3]}: {' '.join(command)}", flush=True)
-    code = subprocess.run([python, *command], cwd=ROOT).returncode
+    code = subprocess.run([python, *command], cwd=ROOT, env=SURROUNDINGS).returncode
     print(f"  exit code {code} after {time.monotonic() - started:.0f} s", flush=True)
     return code
 

@@ -1,0 +1,167 @@
+"""Start a script in a process of its own, signal it at the right moment, and judge how it ended."""
+
+from __future__ import annotations
+
+import os
+import queue
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import textwrap
+import threading
+import time
+from dataclasses import dataclass
+from types import TracebackType
+
+TIMEOUT = 20.0  # seconds a test waits for what must happen
+GRACE = 1.0  # seconds past its deadline that a stop may take, whatever a job does
+LOAD = 0.7  # seconds that a busy machine may add to what is measured from outside
+
+# What every script begins with. Jobs write with os.write: a line is out once it is written, and never torn.
+HEAD = """
+import os, signal, sys, threading
+import inproc_jobs
+from inproc_jobs import Discard, Job, Retry, configure, job
+
+def say(*words):
+    os.write(1, (" ".join(map(str, words)) + "\\n").encode())
+
+def pause(seconds):
+    threading.Event().wait(seconds)
+
+class Slow(Job, workers=2):
+    def perform(self, number, seconds=0.05):
+        pause(seconds)
+        say("done", number)
+"""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a process has ended.
+
+    Attributes:
+        status: as subprocess gives it; minus the number of the signal that it died of.
+        lines: of its standard output, all of them.
+        errors: its standard error.
+        at: when it ended, on the monotonic clock that all processes share.
+        seconds: from the last signal sent, or the last line awaited, or the start, to the end.
+    """
+
+    status: int
+    lines: list[str]
+    errors: str
+    at: float
+    seconds: float
+
+    def numbers(self, word: str = "done") -> list[int]:
+        """Return the numbers of the lines ``word number``, sorted."""
+        return sorted(int(line.split()[1]) for line in self.lines if re.fullmatch(rf"{word} \d+", line))
+
+
+class Process:
+    """A process under test. As a context manager it leaves nothing behind, whatever the test does."""
+
+    def __init__(self, *command: str, cwd: str | None = None, **environment: str) -> None:
+        self._errors = tempfile.TemporaryFile()
+        self._arrived: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._lines: list[str] = []
+        self._process = subprocess.Popen(
+            command,
+            cwd=cwd,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            env={**os.environ, **environment},
+            start_new_session=True,
+        )
+        self._mark = time.monotonic()
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._arrived.put(line.decode().rstrip("\n"))
+        self._arrived.put(None)
+
+    def __enter__(self) -> Process:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            os.killpg(self._process.pid, signal.SIGKILL)  # with every child that a test has left
+        except ProcessLookupError:
+            pass
+        self._process.wait(TIMEOUT)
+        self._reader.join(TIMEOUT)
+        for stream in (self._process.stdin, self._process.stdout, self._errors):
+            assert stream is not None
+            stream.close()
+
+    @property
+    def pid(self) -> int:
+        """The process's number."""
+        return self._process.pid
+
+    def errors(self) -> str:
+        """Return what is on standard error by now."""
+        size = os.fstat(self._errors.fileno()).st_size
+        return os.pread(self._errors.fileno(), size, 0).decode(errors="replace")
+
+    def wait_for(self, line: str) -> None:
+        """Wait until the process has written *line* (a regular expression that matches all of it)."""
+        deadline = time.monotonic() + TIMEOUT
+        while True:
+            try:
+                arrived = self._arrived.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                arrived = None
+            assert arrived is not None, f"never wrote {line!r}, but {self._lines}\n{self.errors()}"
+            self._lines.append(arrived)
+            if re.fullmatch(line, arrived):
+                self._mark = time.monotonic()
+                return
+
+    def signal(self, number: int) -> None:
+        """Send it a signal; the seconds of its stop count from the last one sent."""
+        self._mark = time.monotonic()
+        self._process.send_signal(number)
+
+    def close_input(self) -> None:
+        """Close its standard input."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+
+    def ended(self, timeout: float = TIMEOUT) -> Ended:
+        """Wait until the process has ended and all it wrote has arrived."""
+        try:
+            status = self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"did not end: {self._lines}\n{self.errors()}") from None
+        at = time.monotonic()
+        self._reader.join(TIMEOUT)
+        assert not self._reader.is_alive(), "a child still holds the standard output"
+        while (line := self._arrived.get(timeout=TIMEOUT)) is not None:
+            self._lines.append(line)
+        return Ended(status, self._lines, self.errors(), at, at - self._mark)
+
+
+def start(script: str, *, head: str = HEAD, **environment: str) -> Process:
+    """Start a plain script, its text indented as the test that holds it."""
+    return Process(sys.executable, "-c", head + textwrap.dedent(script), **environment)
+
+
+def run(script: str, *, head: str = HEAD, timeout: float = TIMEOUT, **environment: str) -> Ended:
+    """Start a plain script and wait for its end."""
+    with start(script, head=head, **environment) as process:
+        return process.ended(timeout)
+
+
+def discarded(errors: str) -> list[str]:
+    """Return the ids of the runs that standard error names as discarded because of the shutdown."""
+    return re.findall(r"<Run (\S+) of \S+: discarded[^>]*>: shutdown", errors)
