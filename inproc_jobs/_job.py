@@ -282,10 +282,16 @@ Job.__job__.fits = _abstract(Job)
 
 
 class _RunLogger(logging.LoggerAdapter[logging.Logger]):
-    def process(self, msg: Any, kwargs: Any) -> tuple[Any, Any]:
+    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
         extra: Mapping[str, object] = self.extra or {}
-        kwargs["extra"] = {**extra, **(kwargs.get("extra") or {})}
-        return f"[{extra['job']} {extra['run_id']}] {msg}", kwargs
+        prefix = f"[{extra['job']} {extra['run_id']}] "
+        if args:  # only then is the message a format
+            prefix = prefix.replace("%", "%%")
+        super().log(level, f"{prefix}{msg}", *args, **kwargs)
+
+    def process(self, msg: Any, kwargs: Any) -> tuple[Any, Any]:
+        kwargs["extra"] = {**(self.extra or {}), **(kwargs.get("extra") or {})}
+        return msg, kwargs
 
 
 class JobFunction(Enqueuer[P, R_co]):

@@ -54,6 +54,7 @@ class JobQueue(queue.Queue[Run[Any]]):
         self.prefix = prefix
         self.closed = False  # refuses what is new
         self.swept = False  # refuses also what comes back
+        self.late: list[Run[Any]] = []  # discarded after the last sweep
         self.scheduled = 0
         self.retrying = 0
         self.watches: dict[Run[Any], Watch] = {}  # of attempts with a timeout
@@ -113,7 +114,7 @@ class JobQueue(queue.Queue[Run[Any]]):
         except ShutdownError as error:
             self.reject(run, error)
 
-    def put(self, item: Run[Any], block: bool = False, timeout: float | None = None) -> None:  # noqa: FBT001, FBT002 - as in the base class
+    def put(self, item: Run[Any], block: bool = False, timeout: float | None = None) -> None:  # noqa: FBT001, FBT002
         """Let a run in and see that a worker comes for it.
 
         Raises:
@@ -185,7 +186,7 @@ class JobQueue(queue.Queue[Run[Any]]):
                     self._put(run)
                     self.nudge()
             if late:
-                run.close(DISCARDED, "shutdown")
+                self._discard_late(run)
 
     def nudge(self) -> None:
         """See that a worker comes if a run waits and the queue may have one more."""
@@ -224,7 +225,7 @@ class JobQueue(queue.Queue[Run[Any]]):
                 if not late and run._state is SCHEDULED:  # else a receiver has cancelled it
                     self.timer.insert(when, readmit, run, wall=wall)
             if late:
-                run.close(DISCARDED, "shutdown")
+                self._discard_late(run)
 
     def retry(self, run: Run[Any], error: BaseException, delay: float, tally: Tally) -> bool:
         """Have *run* tried again in *delay* seconds; False if it must stop, or the process is past its deadline."""
@@ -261,7 +262,7 @@ class JobQueue(queue.Queue[Run[Any]]):
             if not late:
                 self._put(run)
         if late:
-            run.close(DISCARDED, "shutdown")
+            self._discard_late(run)
         self.nudge()
 
     def _uncount(self, run: Run[Any]) -> bool:
@@ -333,11 +334,13 @@ class JobQueue(queue.Queue[Run[Any]]):
         """Take back the permit of a worker that stops working, and a run that it has died on."""
         if self.pid != os.getpid():
             _lifecycle.leave_child()
-        self._take_permit_back(worker)
-        while worker.hand:
-            self._save(worker.hand.pop())
-        self.nudge()
-        self.threads.tell()
+        try:
+            self._take_permit_back(worker)
+            while worker.hand:
+                self._save(worker.hand.pop())
+        finally:
+            self.nudge()
+            self.threads.tell()
 
     def dismiss(self, worker: Worker) -> None:
         """Let go of a worker that is not at work, and keep its counts."""
@@ -388,7 +391,12 @@ class JobQueue(queue.Queue[Run[Any]]):
             if not late:
                 self._level(run).appendleft(run)
         if late:
-            run.close(DISCARDED, "shutdown")
+            self._discard_late(run)
+
+    def _discard_late(self, run: Run[Any]) -> None:
+        """Discard an accepted run that was between two places when the queue was swept."""
+        if run.close(DISCARDED, "shutdown"):
+            self.late.append(run)
 
     def overran(self, worker: Worker, run: Run[Any]) -> None:
         """Give the hung worker's place to another one, and say where it hangs; on the timer's thread."""
@@ -432,6 +440,7 @@ class JobQueue(queue.Queue[Run[Any]]):
         """Accept work again."""
         with self.mutex:
             self.closed = self.swept = False
+            self.late.clear()
             self._figure()
 
     def pop_oldest(self, priority: int) -> Run[Any] | None:
@@ -448,8 +457,10 @@ class JobQueue(queue.Queue[Run[Any]]):
             self.closed = self.swept = True
             self._figure()
             left = [worker.hand[0] for worker in list(self._workers) if worker.hand and worker.thread != me]
-            while self._qsize() > self._announcing:
-                left.append(self._get())
+            for level in self._levels:
+                with suppress(IndexError):  # raised when it is empty; workers take from it meanwhile
+                    while True:
+                        left.append(level.popleft())
             return left
 
     def abandon(self) -> None:

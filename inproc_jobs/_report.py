@@ -64,8 +64,14 @@ def trace(error: BaseException) -> str:
             traceback.walk_tb(_outside(link.__traceback__)), limit=-MAX_FRAMES, lookup_lines=True
         )
         lines = ["Traceback (most recent call last):\n", *stack.format()] if stack else []
-        parts.append("".join(lines) + describe(link) + (f"\n\n{reason}\n\n" if reason else ""))
+        notes = [f"\n{escaped(note)}" for note in _notes(link)]
+        parts.append("".join((*lines, describe(link), *notes)) + (f"\n\n{reason}\n\n" if reason else ""))
     return "".join(parts)
+
+
+def _notes(error: BaseException) -> list[str]:
+    notes = getattr(error, "__notes__", None)
+    return [note for note in notes if isinstance(note, str)] if isinstance(notes, list) else []
 
 
 def _chain(error: BaseException) -> list[tuple[BaseException, str]]:
@@ -97,7 +103,13 @@ def _outside(tb: TracebackType | None) -> TracebackType | None:
 
 def stack(frame: FrameType) -> str:
     """Return the calls a live thread is in, from the job's own code on."""
-    frames = [(frame, line) for frame, line in _outwards(frame) if not frame.f_code.co_filename.startswith(_PACKAGE)]
+    frames = list(_outwards(frame))  # the innermost first
+    ours = [frame.f_code.co_filename.startswith(_PACKAGE) for frame, _ in frames]
+    if True in ours:
+        length = len(ours) - ours[::-1].index(True)  # without what lies outside of this package
+        while length and ours[length - 1]:
+            length -= 1
+        frames = frames[:length]
     return "".join(traceback.StackSummary.extract(iter(frames[:MAX_FRAMES][::-1])).format()).rstrip("\n")
 
 
@@ -116,10 +128,11 @@ def strip(error: BaseException | None) -> None:
         if last is None or id(last) in seen:
             continue
         seen.add(id(last))
-        last.__traceback__ = None
+        # Not by assignment: an error may be a frozen dataclass, or have a __setattr__ of its own.
+        BaseException.with_traceback(last, None)
         left += (last.__cause__, last.__context__)
-        if isinstance(last, BaseExceptionGroup):
-            left += last.exceptions
+        if issubclass(type(last), BaseExceptionGroup):
+            left += last.exceptions  # type: ignore[attr-defined]
 
 
 def log(

@@ -69,7 +69,7 @@ class Retry:
 
     def __call__(self, attempt: int, error: BaseException) -> float | None:
         """Return the seconds to wait after *attempt* (counted from 1) failed with *error*, or None to give up."""
-        if attempt >= self.attempts or not isinstance(error, self.on) or isinstance(error, self.give_up_on):
+        if attempt >= self.attempts or not issubclass(type(error), self.on) or issubclass(type(error), self.give_up_on):
             return None
         asked = retry_after(error)
         if asked is not None:

@@ -33,6 +33,7 @@ _no_kwargs: Mapping[str, Any] = MappingProxyType({})
 # The runs each thread has taken, by its identifier, as Worker.hand: to look there costs a run nothing, while a context
 # variable costs 0.3 us to set. Only a coroutine sets the variable too, for the threads it may hand on to.
 hands: dict[int, list[Run[Any]]] = {}
+root_task: ContextVar[Any] = ContextVar("inproc_jobs_root_task", default=None)  # the one that performs the coroutine
 current: ContextVar[Run[Any] | None] = ContextVar("inproc_jobs_run", default=None)
 
 
@@ -238,17 +239,24 @@ class Run(Generic[R_co]):
     def __await__(self) -> Generator[Any, None, Any]:
         if not self._settled:
             self._check_process()
-            self._queue.threads.check_wait(self)
             # Whoever awaits has asyncio loaded; importing it here would cost those who never do.
-            loop = sys.modules["asyncio"].get_running_loop()
-            ended = loop.create_future()
-            wake = partial(loop.call_soon_threadsafe, _set_ended, ended)
-            self._add_waiter(wake)
-            try:
-                yield from ended
-            finally:
-                self._drop_waiter(wake)
+            asyncio = sys.modules["asyncio"]
+            # A job's own task waits as a thread would. Of others that are tasks beside it, or of a server, many can
+            # wait.
+            waits = root_task.get() is not None and root_task.get() is asyncio.current_task()
+            with self._queue.threads.waiting(self, None if waits else 0.0):
+                yield from self._end(asyncio.get_running_loop())
         return self._value()
+
+    def _end(self, loop: Any) -> Generator[Any, None, None]:
+        """Wait, in *loop*, until the run has ended."""
+        ended = loop.create_future()
+        wake = partial(loop.call_soon_threadsafe, _set_ended, ended)
+        self._add_waiter(wake)
+        try:
+            yield from ended
+        finally:
+            self._drop_waiter(wake)
 
     def cancel(self) -> bool:
         """Cancel the run and return whether that still could be asked of it.
@@ -383,9 +391,9 @@ def _copy(error: BaseException) -> BaseException:
     copies: list[BaseException] = []
     _report.guarded(lambda: copies.append(copy.copy(error)))
     if not copies or type(copies[0]) is not type(error):  # its class cannot be made from its args
-        return error.with_traceback(None)
-    copies[0].__cause__, copies[0].__context__ = error.__cause__, error.__context__
-    copies[0].__suppress_context__ = error.__suppress_context__
+        return BaseException.with_traceback(error, None)
+    for attribute in ("__cause__", "__context__", "__suppress_context__"):  # by BaseException's own: it may be frozen
+        getattr(BaseException, attribute).__set__(copies[0], getattr(error, attribute))
     return copies[0]
 
 
@@ -400,7 +408,7 @@ def current_run() -> Run[Any] | None:
     return hand[0] if hand else current.get()
 
 
-_carriers.leave_behind(current)
+_carriers.leave_behind(current, root_task)
 
 
 def after_fork() -> None:

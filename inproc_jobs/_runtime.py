@@ -52,7 +52,7 @@ class Runtime:
         self.pid = os.getpid()
         self.prefix = os.urandom(3).hex()
         self._lock = threading.RLock()  # guards _queues and the five below
-        self._queues: weakref.WeakSet[JobQueue] = weakref.WeakSet()
+        self._queues: set[weakref.ref[JobQueue]] = set()
         self._closed = closed
         self._stopping = False  # whether a shutdown is under way
         self._deadline = 0.0  # of the drain or shutdown under way, monotonic
@@ -73,21 +73,21 @@ class Runtime:
     def queue(self, definition: Definition) -> JobQueue:
         """Return the queue of a job class in this process, made at its first enqueue."""
         with self._lock:
+            new = JobQueue(definition, threads=self.threads, timer=self.timer, pid=self.pid, prefix=self.prefix)
+            self._queues.add(weakref.ref(new, self._queues.discard))
+            if self._closed:
+                new.sweep(0)
+            # Compared and set without a call in between: a signal handler may have made the first enqueue meanwhile.
             queue: JobQueue | None = definition.queue
             if queue is None or queue.pid != self.pid:
-                queue = JobQueue(definition, threads=self.threads, timer=self.timer, pid=self.pid, prefix=self.prefix)
-                if self._closed:
-                    queue.sweep(0)
-                definition.queue = queue
-                self._queues.add(queue)
+                definition.queue = queue = new
         _lifecycle.watch_signals()
         _lifecycle.listen()
         return queue
 
     def queues(self) -> list[JobQueue]:
         """Return the queues there are."""
-        with self._lock:
-            return list(self._queues)
+        return [queue for reference in list(self._queues) if (queue := reference()) is not None]
 
     def quiet(self, deadline: float) -> bool:
         """Return whether nothing is left to do that could be done until *deadline* (monotonic)."""
@@ -139,6 +139,16 @@ class Runtime:
                 return self._join_shutdown(deadline)
             self._stopping = True
             self._deadline = deadline
+        try:
+            self._report = self._shut_down(deadline)
+        finally:  # also when a Ctrl-C cuts it short: the next call then begins anew
+            with self._lock:
+                self._stopping = False
+                self._deadline = 0.0
+                self._stopped.notify_all()
+        return self._report
+
+    def _shut_down(self, deadline: float) -> ShutdownReport:
         started = _clock.now()
         before = self._totals()
         signals.emit(signals.shutdown_started, self)
@@ -146,17 +156,13 @@ class Runtime:
         self._close()
         self.drain(deadline)  # what came in between the last look and the closing
         discarded = self._sweep()
-        after = self._totals()
-        report = ShutdownReport(after[0] - before[0], after[1] - before[1], discarded, _clock.now() - started)
-        signals.emit(signals.shutdown_finished, self, report=report)
         self.threads.stop(_clock.now() + ENDING)
         self.timer.stop(_clock.now() + ENDING)
         _lifecycle.deafen()
-        with self._lock:
-            self._report = report
-            self._stopping = False
-            self._deadline = 0.0
-            self._stopped.notify_all()
+        discarded += [run for queue in self.queues() for run in queue.late]
+        after = self._totals()
+        report = ShutdownReport(after[0] - before[0], after[1] - before[1], discarded, _clock.now() - started)
+        signals.emit(signals.shutdown_finished, self, report=report)
         return report
 
     def _join_shutdown(self, deadline: float) -> ShutdownReport:
@@ -180,8 +186,9 @@ class Runtime:
         with self._lock:
             self._closed = False
             self._report = None
-            for queue in self._queues:
+            for queue in self.queues():
                 queue.reopen()
+        self.threads.resume()
         _process.over = False
         if self._queues:
             _lifecycle.listen()
@@ -189,8 +196,7 @@ class Runtime:
     def _close(self) -> None:
         with self._lock:
             self._closed = True
-            queues = list(self._queues)
-        for queue in queues:
+        for queue in self.queues():
             queue.close()
 
     def _sweep(self) -> list[Run[Any]]:
@@ -232,9 +238,11 @@ class _Process:
             if runtime is not None:
                 self.renew_locks()  # a fork that called no hook
             with self.lock:
-                if self.runtime is None or self.runtime.pid != os.getpid():
-                    self.runtime = Runtime(self.settings, closed=self.over)
+                # Compared and set without a call in between, as in Runtime.queue.
+                new = Runtime(self.settings, closed=self.over)
                 runtime = self.runtime
+                if runtime is None or runtime.pid != new.pid:
+                    self.runtime = runtime = new
         return runtime
 
     def existing(self) -> Runtime | None:
@@ -288,7 +296,7 @@ class _Process:
 
 def abandon(runtime: Runtime) -> None:
     """Empty what the child of a fork has inherited, so that a job which forked does not go on as a worker there."""
-    for queue in list(runtime._queues):
+    for queue in runtime.queues():
         queue.abandon()
 
 

@@ -53,7 +53,7 @@ class Threads:
 
     def __init__(self, timer: Timer, max_threads: int) -> None:
         self.max_threads = max_threads
-        self.ready: SimpleQueue[Work | None] = SimpleQueue()  # None asks one thread to end
+        self.ready: SimpleQueue[Work | None] = SimpleQueue()  # None asks the threads to end, if they are to
         self.changed = threading.Condition(threading.RLock())  # told when a queue may have gone quiet, if watched
         self.watchers = 0
         self._timer = timer
@@ -61,6 +61,7 @@ class Threads:
         self._busy: dict[int, Work] = {}  # those of them that are at work
         self._starting: set[object] = set()  # a ticket for each thread asked for that has not come yet
         self._asked = False  # whether the timer is about to start threads
+        self._stopped = False
         self._lock = threading.RLock()  # guards _executor and _waiting
         self._executor: ThreadPoolExecutor | None = None
         self._waiting: dict[int, Any] = {}  # by thread: the run it waits for without a limit
@@ -80,7 +81,7 @@ class Threads:
     def _ask_for_threads(self) -> None:
         # Whoever changes one of the numbers looks at all of them afterwards, so of two racing threads one sees both
         # changes, and no lock is needed.
-        if not self._asked and self._shortage() > 0:
+        if not self._asked and not self._stopped and self._shortage() > 0:
             self._asked = True
             self._timer.call_soon(self._start_threads)
 
@@ -154,7 +155,11 @@ class Threads:
                 take()
                 work = hand[0]
                 if work is None:
-                    return
+                    hand.clear()
+                    if self._stopped:
+                        self.ready.put(None)  # for the next one
+                        return
+                    continue
                 self._busy[me] = work
                 if self.ready.qsize() + len(self._busy) > len(self._serving):
                     self._ask_for_threads()
@@ -166,13 +171,15 @@ class Threads:
                     kept = weakref.ref(worker)
                 worker.work(self.ready.qsize)
                 del worker, work, self._busy[me]
+                if self._stopped:
+                    return
         except Empty:
             return
         finally:
             self._leave(me, hand, kept())
 
     def _leave(self, me: int, hand: list[Any], worker: Any) -> None:
-        if hand and hand[0] is not None:  # it died before it could work on what it took
+        if hand:  # it died before it could work on what it took
             self.ready.put(hand[0])
         if worker is not None:
             worker.queue.dismiss(worker)
@@ -187,13 +194,19 @@ class Threads:
 
     def stop(self, deadline: float) -> None:
         """Have all threads end, and wait for the idle ones until *deadline* (monotonic)."""
+        self._stopped = True
         idle = [thread for ident, thread in list(self._serving.items()) if ident not in self._busy]
-        for _ in range(len(self._serving)):
-            self.ready.put(None)
+        self.ready.put(None)
         self._drop_executor()
         for thread in idle:
             if thread is not threading.current_thread():
                 thread.join(max(0.0, deadline - _clock.now()))
+
+    def resume(self) -> None:
+        """Start threads again when they are needed; those that were at work at the stop and still are go on."""
+        self._stopped = self._asked = False
+        self._starting.clear()
+        self._ask_for_threads()
 
     def alive(self) -> list[threading.Thread]:
         """Return the threads that live."""

@@ -9,6 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from contextvars import Context, copy_context
 from time import monotonic
 from typing import Any
@@ -16,8 +17,8 @@ from typing import Any
 from . import _carriers, _clock, _report, signals
 from ._mover import mover
 from ._retry import Discard, Retry
-from ._run import CANCELLED, DISCARDED, FAILED, RUNNING, SUCCEEDED, Run, current, hands
-from .errors import RunCancelledError, RunTimeoutError
+from ._run import CANCELLED, DISCARDED, FAILED, RUNNING, SUCCEEDED, Run, current, hands, root_task
+from .errors import RunCancelledError, RunTimeoutError, ShutdownError
 
 FAIR_SHARE = 0.02  # seconds a worker stays at its queue from when it sees that others wait for a thread
 
@@ -137,13 +138,16 @@ class Worker:
         if not run._options.watched:
             return call(run)
         watch = Watch(self, run)
-        self.queue.watches[run] = watch
         try:
+            self.queue.watches[run] = watch
             if run._options.timeout is not None:
                 self.queue.timer.insert(_clock.now() + run._options.timeout, Watch.overrun, watch)
             return call(run)
         finally:
-            watch.end()
+            while True:
+                with suppress(RunTimeoutError, ShutdownError):  # an interrupt that strikes when the job is just over
+                    watch.end()
+                    break
             self.queue.watches.pop(run, None)
             if run._options.timeout is not None:
                 self.queue.timer.withdraw(watch)
@@ -154,12 +158,13 @@ class Worker:
         self._conclude(run, error)
         _report.strip(error)
         if self._raises and run.error is error:
-            raise error.with_traceback(frames)
+            raise BaseException.with_traceback(error, frames)
 
     def _conclude(self, run: Run[Any], error: BaseException) -> None:
-        if run._stop is not None and isinstance(error, type(run._stop)) and not error.args:
+        kind = type(error)  # not isinstance, which asks the error for its __class__
+        if run._stop is not None and issubclass(kind, type(run._stop)) and not error.args:
             error = run._stop  # the interrupt has raised the bare class
-        if isinstance(error, Discard):
+        if issubclass(kind, Discard):
             run.close(DISCARDED, _report.text(error) or "discarded by the job", self.tally)
             return
         delay = self._delay(run, error)
@@ -174,8 +179,8 @@ class Worker:
         """Return the seconds until the next attempt, or None if there is none."""
         if self._raises:
             return None
-        if isinstance(error, Retry.Later):
-            return error.delay
+        if issubclass(type(error), Retry.Later):
+            return error.delay  # type: ignore[attr-defined, no-any-return]
         policy = run._options.retry
         if policy is None:
             return None
@@ -201,14 +206,18 @@ def _carrying(call: Callable[[Run[Any]], Any]) -> Callable[[Run[Any]], Any]:
 
 
 def _awaiting(call: Callable[[Run[Any]], Any]) -> Callable[[Run[Any]], Any]:
+    async def root(run: Run[Any]) -> Any:
+        root_task.set(sys.modules["asyncio"].current_task())
+        return await call(run)
+
     def awaited(run: Run[Any]) -> Any:
         current.set(run)
         asyncio = sys.modules["asyncio"]  # loaded when the job class was made
         if asyncio._get_running_loop() is None:
-            return asyncio.run(call(run))
+            return asyncio.run(root(run))
         # perform_now on an event loop's thread: loops do not nest.
         with ThreadPoolExecutor(1) as helper:
-            return helper.submit(copy_context().run, asyncio.run, call(run)).result()
+            return helper.submit(copy_context().run, asyncio.run, root(run)).result()
 
     return awaited
 
