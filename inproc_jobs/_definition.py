@@ -21,10 +21,11 @@ class Definition:
         call: performs a run with its arguments and returns the value; a coroutine function where *awaited*.
         fits: raises TypeError if called with arguments that do not fit ``perform``.
         awaited: whether ``perform`` is a coroutine function.
-        queue: this process's queue, made at the first enqueue.
+        queue: the queue of the process that made it, at its first enqueue.
+        queues: the same by process id, so that two that are made at once can be settled on one of them.
     """
 
-    __slots__ = ("__weakref__", "awaited", "call", "fits", "job", "name", "options", "queue")
+    __slots__ = ("__weakref__", "awaited", "call", "fits", "job", "name", "options", "queue", "queues")
 
     def __init__(
         self, job: Any, name: str, options: Options, perform: Callable[..., Any], call: Callable[[Any], Any], skip: int
@@ -36,6 +37,7 @@ class Definition:
         self.fits = signature_stub(perform, f"{perform.__qualname__}", skip)
         self.awaited = inspect.iscoroutinefunction(inspect.unwrap(perform))
         self.queue: Any = None
+        self.queues: dict[int, Any] = {}
 
     def __repr__(self) -> str:
         return f"<Definition of {self.name}>"

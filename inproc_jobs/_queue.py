@@ -342,6 +342,10 @@ class JobQueue(queue.Queue[Run[Any]]):
             self.nudge()
             self.threads.tell()
 
+    def go_home(self) -> None:
+        """Take back a permit for which no thread comes, for the threads have been stopped."""
+        self._permits.append(self)
+
     def dismiss(self, worker: Worker) -> None:
         """Let go of a worker that is not at work, and keep its counts."""
         worker.leave()

@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import sys
+import textwrap
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -14,7 +15,14 @@ from typing import Any
 
 MAX_ERROR_TEXT = 4096  # bytes of UTF-8, after escaping
 MAX_CHAIN = 8  # errors of a chain of causes that are shown
+MAX_DEPTH = 3  # groups within groups that are shown
 MAX_FRAMES = 40  # calls shown of one error, the innermost
+
+# What an error is, whatever its class makes of its attributes.
+cause_of: Callable[[BaseException], BaseException | None] = vars(BaseException)["__cause__"].__get__
+context_of: Callable[[BaseException], BaseException | None] = vars(BaseException)["__context__"].__get__
+is_context_suppressed: Callable[[BaseException], bool] = vars(BaseException)["__suppress_context__"].__get__
+traceback_of: Callable[[BaseException], TracebackType | None] = vars(BaseException)["__traceback__"].__get__
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
@@ -58,13 +66,23 @@ def text(error: BaseException) -> str:
 
 def trace(error: BaseException) -> str:
     """Return the traceback of *error* and its causes as text, from the job's own code on, escaped and cut."""
+    said: list[str] = []
+    guarded(lambda: said.append(_trace(error)))
+    return said[0] if said else describe(error)
+
+
+def _trace(error: BaseException, depth: int = 0) -> str:
     parts: list[str] = []
     for link, reason in _chain(error):
         stack = traceback.StackSummary.extract(
-            traceback.walk_tb(_outside(link.__traceback__)), limit=-MAX_FRAMES, lookup_lines=True
+            traceback.walk_tb(_outside(traceback_of(link))), limit=-MAX_FRAMES, lookup_lines=True
         )
         lines = ["Traceback (most recent call last):\n", *stack.format()] if stack else []
         notes = [f"\n{escaped(note)}" for note in _notes(link)]
+        members = _members(link)[:MAX_CHAIN] if depth < MAX_DEPTH else []
+        for number, member in enumerate(members, 1):
+            inner = textwrap.indent(_trace(member, depth + 1), "    ")
+            notes.append(f"\n  Error {number} of {len(_members(link))} in the group:\n{inner}")
         parts.append("".join((*lines, describe(link), *notes)) + (f"\n\n{reason}\n\n" if reason else ""))
     return "".join(parts)
 
@@ -74,16 +92,23 @@ def _notes(error: BaseException) -> list[str]:
     return [note for note in notes if isinstance(note, str)] if isinstance(notes, list) else []
 
 
+def _members(error: BaseException) -> tuple[BaseException, ...]:
+    if not issubclass(type(error), BaseExceptionGroup):
+        return ()
+    return tuple(BaseExceptionGroup.exceptions.__get__(error))
+
+
 def _chain(error: BaseException) -> list[tuple[BaseException, str]]:
     """Return *error* and what led to it, oldest first, each with the sentence that leads on to the next."""
     links: list[tuple[BaseException, str]] = [(error, "")]
     seen = {id(error)}
     while len(links) < MAX_CHAIN:
         last = links[-1][0]
-        if last.__cause__ is not None:
-            earlier, reason = last.__cause__, "The above exception was the direct cause of the following exception:"
-        elif last.__context__ is not None and not last.__suppress_context__:
-            earlier, reason = last.__context__, "During handling of the above exception, another exception occurred:"
+        cause, context = cause_of(last), context_of(last)
+        if cause is not None:
+            earlier, reason = cause, "The above exception was the direct cause of the following exception:"
+        elif context is not None and not is_context_suppressed(last):
+            earlier, reason = context, "During handling of the above exception, another exception occurred:"
         else:
             break
         if id(earlier) in seen:
@@ -130,9 +155,8 @@ def strip(error: BaseException | None) -> None:
         seen.add(id(last))
         # Not by assignment: an error may be a frozen dataclass, or have a __setattr__ of its own.
         BaseException.with_traceback(last, None)
-        left += (last.__cause__, last.__context__)
-        if issubclass(type(last), BaseExceptionGroup):
-            left += last.exceptions  # type: ignore[attr-defined]
+        left += (cause_of(last), context_of(last))
+        left += _members(last)
 
 
 def log(

@@ -393,7 +393,8 @@ def _copy(error: BaseException) -> BaseException:
     if not copies or type(copies[0]) is not type(error):  # its class cannot be made from its args
         return BaseException.with_traceback(error, None)
     for attribute in ("__cause__", "__context__", "__suppress_context__"):  # by BaseException's own: it may be frozen
-        getattr(BaseException, attribute).__set__(copies[0], getattr(error, attribute))
+        own = vars(BaseException)[attribute]
+        own.__set__(copies[0], own.__get__(error))
     return copies[0]
 
 

@@ -77,10 +77,11 @@ class Runtime:
             self._queues.add(weakref.ref(new, self._queues.discard))
             if self._closed:
                 new.sweep(0)
-            # Compared and set without a call in between: a signal handler may have made the first enqueue meanwhile.
-            queue: JobQueue | None = definition.queue
-            if queue is None or queue.pid != self.pid:
-                definition.queue = queue = new
+            # A signal handler may have made the first enqueue meanwhile: one call of C code settles which queue it is.
+            queue: JobQueue = definition.queues.setdefault(self.pid, new)
+            definition.queue = queue
+            for pid in [pid for pid in definition.queues if pid != self.pid]:  # of the process this one was forked from
+                del definition.queues[pid]
         _lifecycle.watch_signals()
         _lifecycle.listen()
         return queue
@@ -186,9 +187,9 @@ class Runtime:
         with self._lock:
             self._closed = False
             self._report = None
+            self.threads.resume()
             for queue in self.queues():
                 queue.reopen()
-        self.threads.resume()
         _process.over = False
         if self._queues:
             _lifecycle.listen()
@@ -222,12 +223,13 @@ class _Process:
     It is also what ``_lifecycle`` brings to its end.
     """
 
-    __slots__ = ("definitions", "lock", "over", "runtime", "settings")
+    __slots__ = ("definitions", "lock", "over", "runtime", "runtimes", "settings")
 
     def __init__(self) -> None:
         self.settings = Settings()
         self.lock = threading.RLock()  # guards the making of a runtime
         self.runtime: Runtime | None = None
+        self.runtimes: dict[int, Runtime] = {}  # the same, by process id
         self.over = False  # whether the process has ended, but for some finalizers
         self.definitions: weakref.WeakValueDictionary[str, Definition] = weakref.WeakValueDictionary()
 
@@ -238,11 +240,10 @@ class _Process:
             if runtime is not None:
                 self.renew_locks()  # a fork that called no hook
             with self.lock:
-                # Compared and set without a call in between, as in Runtime.queue.
                 new = Runtime(self.settings, closed=self.over)
-                runtime = self.runtime
-                if runtime is None or runtime.pid != new.pid:
-                    self.runtime = runtime = new
+                runtime = self.runtime = self.runtimes.setdefault(new.pid, new)  # as in Runtime.queue
+                for pid in [pid for pid in self.runtimes if pid != new.pid]:
+                    del self.runtimes[pid]
         return runtime
 
     def existing(self) -> Runtime | None:
@@ -288,6 +289,7 @@ class _Process:
 
     def forked(self) -> None:
         runtime, self.runtime = self.runtime, None
+        self.runtimes = {}
         self.over = False
         self.renew_locks()
         if runtime is not None:

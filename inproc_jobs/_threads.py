@@ -12,7 +12,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
@@ -38,6 +38,9 @@ class Work(Protocol):
 
     def dismiss(self, worker: Any) -> None:
         """Let go of a worker that is not at work."""
+
+    def go_home(self) -> None:
+        """Take the permit back: no thread comes for it."""
 
     def threads_for(self, run: Any) -> set[int] | None:
         """Return the threads of which one must go on before *run* can; None if a new worker might perform it."""
@@ -195,8 +198,10 @@ class Threads:
     def stop(self, deadline: float) -> None:
         """Have all threads end, and wait for the idle ones until *deadline* (monotonic)."""
         self._stopped = True
+        self._clear_ready()
         idle = [thread for ident, thread in list(self._serving.items()) if ident not in self._busy]
-        self.ready.put(None)
+        if idle:
+            self.ready.put(None)
         self._drop_executor()
         for thread in idle:
             if thread is not threading.current_thread():
@@ -204,9 +209,17 @@ class Threads:
 
     def resume(self) -> None:
         """Start threads again when they are needed; those that were at work at the stop and still are go on."""
-        self._stopped = self._asked = False
+        self._clear_ready()
         self._starting.clear()
-        self._ask_for_threads()
+        self._stopped = self._asked = False
+
+    def _clear_ready(self) -> None:
+        """Send home what is ready; after a shutdown nothing waits any more."""
+        with suppress(Empty):
+            while True:
+                work = self.ready.get_nowait()
+                if work is not None:
+                    work.go_home()
 
     def alive(self) -> list[threading.Thread]:
         """Return the threads that live."""

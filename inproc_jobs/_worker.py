@@ -154,7 +154,7 @@ class Worker:
 
     def _conclude_failed(self, run: Run[Any], error: BaseException) -> None:
         """Decide what a failed attempt means, another one or which end, and let go of its frames."""
-        frames = error.__traceback__ if self._raises else None
+        frames = _report.traceback_of(error) if self._raises else None
         self._conclude(run, error)
         _report.strip(error)
         if self._raises and run.error is error:
