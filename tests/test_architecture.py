@@ -1,0 +1,156 @@
+"""The floor plan, held by reading the source; and the way of a run, counted."""
+
+from __future__ import annotations
+
+import ast
+import itertools
+import re
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+import inproc_jobs
+from inproc_jobs import drain
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "inproc_jobs"
+CORE = sorted(PACKAGE.glob("*.py"))
+
+FLOORS = {
+    **dict.fromkeys(("_report", "_mover", "_native", "_spawn"), -1),
+    **dict.fromkeys(("errors", "signals", "_clock", "_retry", "_stats", "_lifecycle"), 0),
+    # Two floors share the number 1 in the plan: what a run is made of, and the run.
+    **dict.fromkeys(("_options", "_carriers"), 1),
+    "_definition": 1.2,
+    "_run": 1.4,
+    **dict.fromkeys(("_timer", "_full"), 2),
+    "_threads": 2.2,
+    "_worker": 2.4,
+    "_queue": 3,
+    "_runtime": 4,
+    "_job": 5,
+    "__init__": 6,
+    **dict.fromkeys(("flask", "asgi"), 8),
+}
+BELOW_ALL = {"_clock"}  # read by its neighbours on floor 0
+
+
+def imports(tree: ast.Module) -> set[str]:
+    """Return the modules of this package that a module imports."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.level == 1:
+            found |= {node.module} if node.module else {alias.name for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("path", CORE, ids=lambda path: path.stem)
+def test_a_module_imports_from_floors_below_its_own(path: Path) -> None:
+    """No import runs upwards or sideways, so every file can be read with only those below it in mind."""
+    for imported in imports(ast.parse(path.read_text())) - BELOW_ALL:
+        assert FLOORS[imported] < FLOORS[path.stem], f"{path.stem} imports {imported}"
+
+
+@pytest.mark.parametrize("path", CORE, ids=lambda path: path.stem)
+def test_imports_stand_at_the_top(path: Path) -> None:
+    """No import hides in a function or under TYPE_CHECKING."""
+    tree = ast.parse(path.read_text())
+    inner = {node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)} - set(tree.body)
+
+    assert not inner
+
+
+def test_the_core_knows_no_framework() -> None:
+    """Only the integrations import Flask, Django or asyncio."""
+    for path in CORE:
+        if FLOORS[path.stem] < 8:
+            names = {
+                name.split(".")[0]
+                for node in ast.walk(ast.parse(path.read_text()))
+                for name in (
+                    [alias.name for alias in node.names]
+                    if isinstance(node, ast.Import)
+                    else [node.module or ""]
+                    if isinstance(node, ast.ImportFrom) and not node.level
+                    else []
+                )
+            }
+            assert not names & {"flask", "django", "click", "asyncio", "asgiref"}, path
+
+
+def test_importing_loads_and_starts_little() -> None:
+    """`import inproc_jobs` loads neither asyncio nor a framework, and starts no thread."""
+    code = (
+        "import sys, threading, inproc_jobs;"
+        "print(sorted({'asyncio', 'flask', 'django', 'click', 'ctypes'} & set(sys.modules)), threading.active_count())"
+    )
+
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+
+    assert answer.stdout.split("\n")[0] == "[] 1"
+
+
+def test_nothing_sleeps() -> None:
+    """The package and its tests wait for what happens, never for a while."""
+    for folder in (PACKAGE, ROOT / "tests"):
+        for path in folder.rglob("*.py"):
+            assert not re.search(r"\bsleep" + r"\(", path.read_text()), path
+
+
+def test_broad_excepts_are_few() -> None:
+    """Everything is caught around `perform` and around foreign code, and nowhere else."""
+    broad = re.compile(r"except( BaseException| Exception)?( as \w+)?:")
+
+    found = {path.stem: len(broad.findall(path.read_text())) for path in CORE if broad.search(path.read_text())}
+
+    assert found == {"_report": 1, "_worker": 1, "asgi": 1}
+
+
+def test_all_names_what_is_public() -> None:
+    """`__all__` is exactly the public names."""
+    modules = {path.stem for path in CORE} - {"errors", "signals"}
+    public = {name for name in vars(inproc_jobs) if not name.startswith("_")} - modules
+
+    assert set(inproc_jobs.__all__) == public
+
+
+def test_the_way_of_a_run_is_short() -> None:
+    """A warm run takes at most 20 calls of this package, in at most 8 files, with at most 14 switches between them."""
+    hops: list[str] = []
+
+    def note(frame: FrameType, event: str, _: Any) -> None:
+        if event == "call" and frame.f_code.co_filename.startswith(str(PACKAGE)):
+            hops.append(Path(frame.f_code.co_filename).stem)
+
+    gate = threading.Event()
+
+    # One worker is kept busy with a run in front, so that what is counted is a run's own way and no start of a worker.
+    @inproc_jobs.job(workers=1, name="warm")
+    def warm(first: bool) -> None:
+        if first:
+            inside.set()
+            assert gate.wait(10)
+            sys.setprofile(note)
+
+    inside = threading.Event()
+    warm.perform_async(first=True)
+    assert inside.wait(10)
+    sys.setprofile(note)
+    run = warm.perform_async(first=False)
+    sys.setprofile(None)
+    enqueue_hops = len(hops)
+    gate.set()
+    assert drain(10)
+
+    assert run.done()
+    end = max(index for index, hop in enumerate(hops) if hop == "_run") + 1  # close()
+    way = hops[:end]
+    assert enqueue_hops >= 4
+    assert len(way) <= 20, way
+    assert len(set(way)) <= 8
+    assert sum(one != other for one, other in itertools.pairwise(way)) <= 14

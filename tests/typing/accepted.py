@@ -1,0 +1,55 @@
+"""Uses that a type checker must accept, with the types it must find."""
+
+from datetime import UTC, datetime, timedelta
+from typing import assert_type
+
+from inproc_jobs import Job, Retry, Run, RunState, Stats, configure, drain, job, stats
+
+
+class MailJob(Job, workers=4, max_queue=1000, when_full="block", retry=Retry(on=(OSError,)), timeout=30):
+    def perform(self, to: str, subject: str = "Hello", *, urgent: bool = False) -> int:
+        self.checkpoint()
+        self.logger.info("%s %s", self.run.id, self.should_stop)
+        return len(to)
+
+
+class AsyncJob(Job, expires_in=timedelta(minutes=1)):
+    async def perform(self, number: int) -> str:
+        return str(number)
+
+
+class Quick(MailJob, priority=3): ...
+
+
+@job
+def plain(path: str) -> bytes:
+    return path.encode()
+
+
+@job(workers=1, retry=lambda attempt, error: attempt * 2.0)
+def configured(path: str, width: int = 100) -> bytes:
+    return path.encode()
+
+
+assert_type(MailJob.perform_async("a"), Run[int])
+assert_type(MailJob.perform_async("a", subject="b", urgent=True).result(), int)
+assert_type(MailJob.perform_in(60, "a"), Run[int])
+assert_type(MailJob.perform_in(timedelta(minutes=1), "a", "b"), Run[int])
+assert_type(MailJob.perform_at(datetime.now(UTC), "a"), Run[int])
+assert_type(MailJob.perform_now("a"), int)
+assert_type(MailJob.using(priority=5, retry=None).perform_async("a"), Run[int])
+assert_type(MailJob.using(when_full="discard").perform_now("a"), int)
+assert_type(Quick.perform_async("a").state, RunState)
+assert_type(AsyncJob.perform_async(1).result(5), str)
+assert_type(plain("a"), bytes)
+assert_type(plain.perform_async("a"), Run[bytes])
+assert_type(configured.perform_async("a", width=3).result(), bytes)
+assert_type(configured.using(timeout=3.0).perform_in(1, "a"), Run[bytes])
+assert_type(stats(), dict[str, Stats])
+assert_type(drain(), bool)
+configure(shutdown_timeout=20, max_threads=4)
+
+
+async def waits() -> None:
+    assert_type(await MailJob.perform_async("a"), int)
+    assert_type(await AsyncJob.perform_async(1), str)

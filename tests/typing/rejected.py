@@ -1,0 +1,52 @@
+"""Uses that a type checker must reject: every line that ends in ``# E``, and no other."""
+
+from inproc_jobs import Job, Retry, configure, job
+
+
+class MailJob(Job):
+    def perform(self, to: str, subject: str = "Hello") -> int:
+        return len(to)
+
+
+@job
+def thumbnail(path: str, *, width: int = 100) -> bytes:
+    return path.encode()
+
+
+MailJob.perform_async()  # E
+MailJob.perform_async(1)  # E
+MailJob.perform_async("a", "b", "c")  # E
+MailJob.perform_async("a", subject=3)  # E
+MailJob.perform_async("a", topic="b")  # E
+MailJob.perform_in("a")  # E
+MailJob.perform_in("60", "a")  # E
+MailJob.perform_at("now", "a")  # E
+MailJob.perform_now(2)  # E
+MailJob.using(priority=5).perform_async(3)  # E
+MailJob.using(priority="high")  # E
+MailJob.using(workers=3)  # E
+MailJob.using(when_full="wait")  # E
+thumbnail.perform_async(3)  # E
+thumbnail.perform_async("a", 100)  # E
+thumbnail.perform_in(5)  # E
+thumbnail.using(timeout="3")  # E
+thumbnail(3)  # E
+text: str = MailJob.perform_async("a").result()  # E
+configure(threads=3)  # E
+Retry(attempts="5")  # E
+
+
+class Misspelt(Job, wokers=4):  # E
+    def perform(self) -> None: ...
+
+
+class IllTyped(Job, workers="4"):  # E
+    def perform(self) -> None: ...
+
+
+class WrongPolicy(Job, when_full="wait"):  # E
+    def perform(self) -> None: ...
+
+
+@job(wokers=4)  # E
+def misspelt() -> None: ...
