@@ -6,7 +6,6 @@ import logging
 import os
 import re
 import sys
-import textwrap
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -81,7 +80,7 @@ def _trace(error: BaseException, depth: int = 0) -> str:
         notes = [f"\n{escaped(note)}" for note in _notes(link)]
         members = _members(link)[:MAX_CHAIN] if depth < MAX_DEPTH else []
         for number, member in enumerate(members, 1):
-            inner = textwrap.indent(_trace(member, depth + 1), "    ")
+            inner = "    " + _trace(member, depth + 1).replace("\n", "\n    ")
             notes.append(f"\n  Error {number} of {len(_members(link))} in the group:\n{inner}")
         parts.append("".join((*lines, describe(link), *notes)) + (f"\n\n{reason}\n\n" if reason else ""))
     return "".join(parts)

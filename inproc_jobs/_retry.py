@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any
 
@@ -15,7 +14,6 @@ class Discard(Exception):
     """Raise ``Discard("why")`` in ``perform`` to end the run without retry; the text becomes ``run.reason``."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Retry:
     """A policy of retries with exponential backoff and full jitter.
 
@@ -48,24 +46,53 @@ class Retry:
             self.delay = _clock.seconds(delay, "the delay of Retry.Later")
             super().__init__(f"again in {self.delay:g} s")
 
-    attempts: int = 5
-    on: tuple[type[BaseException], ...] = (Exception,)
-    give_up_on: tuple[type[BaseException], ...] = ()
-    backoff: float = 1.0
-    backoff_max: float = 300.0
-    jitter: bool = True
+    __slots__ = ("attempts", "backoff", "backoff_max", "give_up_on", "jitter", "on")
 
-    def __post_init__(self) -> None:
-        if isinstance(self.attempts, bool) or not isinstance(self.attempts, int):
-            raise TypeError(f"Retry: attempts must be an integer, not {_report.shown(self.attempts)}")
-        if self.attempts < 1:
-            raise ValueError(f"Retry: attempts must be at least 1, not {self.attempts}")
-        for name in ("on", "give_up_on"):
-            object.__setattr__(self, name, _error_classes(getattr(self, name), name))
-        for name in ("backoff", "backoff_max"):
-            object.__setattr__(self, name, _clock.seconds(getattr(self, name), f"Retry: {name}"))
-        if not isinstance(self.jitter, bool):
-            raise TypeError(f"Retry: jitter must be True or False, not {_report.shown(self.jitter)}")
+    attempts: int
+    on: tuple[type[BaseException], ...]
+    give_up_on: tuple[type[BaseException], ...]
+    backoff: float
+    backoff_max: float
+    jitter: bool
+
+    def __init__(
+        self,
+        *,
+        attempts: int = 5,
+        on: type[BaseException] | Iterable[type[BaseException]] = (Exception,),
+        give_up_on: type[BaseException] | Iterable[type[BaseException]] = (),
+        backoff: float | timedelta = 1.0,
+        backoff_max: float | timedelta = 300.0,
+        jitter: bool = True,
+    ) -> None:
+        if isinstance(attempts, bool) or not isinstance(attempts, int):
+            raise TypeError(f"Retry: attempts must be an integer, not {_report.shown(attempts)}")
+        if attempts < 1:
+            raise ValueError(f"Retry: attempts must be at least 1, not {attempts}")
+        if not isinstance(jitter, bool):
+            raise TypeError(f"Retry: jitter must be True or False, not {_report.shown(jitter)}")
+        fields = {
+            "attempts": attempts,
+            "on": _error_classes(on, "on"),
+            "give_up_on": _error_classes(give_up_on, "give_up_on"),
+            "backoff": _clock.seconds(backoff, "Retry: backoff"),
+            "backoff_max": _clock.seconds(backoff_max, "Retry: backoff_max"),
+            "jitter": jitter,
+        }
+        for name, value in fields.items():
+            object.__setattr__(self, name, value)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"a Retry cannot be changed: make another one with {name}={_report.shown(value)}")
+
+    def __repr__(self) -> str:
+        return f"Retry({', '.join(f'{name}={getattr(self, name)!r}' for name in sorted(self.__slots__))})"
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is Retry and repr(self) == repr(other)
+
+    def __hash__(self) -> int:
+        return hash(repr(self))
 
     def __call__(self, attempt: int, error: BaseException) -> float | None:
         """Return the seconds to wait after *attempt* (counted from 1) failed with *error*, or None to give up."""
@@ -76,7 +103,8 @@ class Retry:
             return asked
         # The exponent is capped because a float overflows at 2 ** 1024; backoff_max is long reached by then.
         longest = min(self.backoff_max, self.backoff * 2.0 ** min(attempt - 1, 64))
-        return random.uniform(0, longest) if self.jitter else longest  # noqa: S311 - spreading load, no secret
+        # os.urandom, because importing random takes longer than the rest of this package's floor.
+        return longest * int.from_bytes(os.urandom(7)) / 2**56 if self.jitter else longest
 
 
 RetryPolicy = Retry | Callable[[int, Any], "float | None"]

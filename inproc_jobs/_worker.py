@@ -199,8 +199,7 @@ class Worker:
 
 def _carrying(call: Callable[[Run[Any]], Any]) -> Callable[[Run[Any]], Any]:
     def carried(run: Run[Any]) -> Any:
-        with _carriers.entered(run._carried or ()):
-            return call(run)
+        return _carriers.within(run._carried or (), call, run)
 
     return carried
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import weakref
-from contextlib import AbstractContextManager
-from typing import Any
 
 import click
 import flask.globals
-from flask import Flask, current_app, has_app_context
+from flask import Flask, current_app
 from flask.cli import with_appcontext
 
 from . import _lifecycle, _runtime
@@ -92,23 +90,11 @@ class InprocJobs:
 
 def _carry_app() -> Entrance | None:
     """Carry the app that enqueues, as an app context yet to be made."""
-    if has_app_context():
-        app: Any = current_app
-        return _AppContext(app._get_current_object())
-    if len(_apps) == 1:
-        for app in _apps:
-            return _AppContext(app)
-    return None
-
-
-class _AppContext:
-    __slots__ = ("_app",)
-
-    def __init__(self, app: Flask) -> None:
-        self._app = app
-
-    def __call__(self) -> AbstractContextManager[Any]:
-        return self._app.app_context()
+    try:
+        return current_app._get_current_object().app_context  # type: ignore[attr-defined, no-any-return]
+    except RuntimeError:  # outside of any app context
+        apps = list(_apps)
+        return apps[0].app_context if len(apps) == 1 else None
 
 
 carry(_carry_app)
