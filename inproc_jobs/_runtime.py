@@ -81,7 +81,6 @@ class Runtime:
             for pid in [pid for pid in definition.queues if pid != self.pid]:  # of the process this one was forked from
                 del definition.queues[pid]
         _lifecycle.watch_signals()
-        _lifecycle.listen()
         return queue
 
     def queues(self) -> list[JobQueue]:
@@ -189,8 +188,6 @@ class Runtime:
             for queue in self.queues():
                 queue.reopen()
         _process.over = False
-        if self._queues:
-            _lifecycle.listen()
 
     def _close(self) -> None:
         with self._lock:

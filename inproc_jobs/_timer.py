@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from . import _clock, _report
+from . import _clock, _lifecycle, _report
 from ._spawn import spawn
 
 LINGER = 10.0  # seconds the thread stays without an entry
@@ -125,6 +125,7 @@ class Timer:
 
     def _main(self) -> None:
         self._thread = threading.current_thread()
+        _lifecycle.listen()  # from the first thing that there is to finish on
         try:
             while (entry := self._next()) is not None:
                 error = _report.guarded(partial(entry[2], entry[3]))

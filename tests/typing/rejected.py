@@ -1,11 +1,19 @@
 """Uses that a type checker must reject: every line that ends in ``# E``, and no other."""
 
-from inproc_jobs import Job, Retry, configure, job
+from inproc_jobs import Job, Retry, Run, configure, drain, job, shutdown
 
 
 class MailJob(Job):
     def perform(self, to: str, subject: str = "Hello") -> int:
         return len(to)
+
+
+class AsyncJob(Job):
+    async def perform(self, number: int) -> str:
+        return str(number)
+
+
+class Derived(MailJob, workers=1): ...
 
 
 @job
@@ -34,6 +42,26 @@ thumbnail(3)  # E
 text: str = MailJob.perform_async("a").result()  # E
 configure(threads=3)  # E
 Retry(attempts="5")  # E
+Retry(5)  # E
+drain("soon")  # E
+shutdown(deadline=3)  # E
+MailJob.using(retry=5)  # E
+MailJob.using(expires_in="1h")  # E
+MailJob.using(priority=5).perform_in("60", "a")  # E
+MailJob.using(priority=5).perform_now()  # E
+Derived.perform_async(1)  # E
+AsyncJob.perform_async("1")  # E
+AsyncJob.perform_in(5, number="1")  # E
+thumbnail.using(workers=3)  # E
+thumbnail.perform_now("a", height=3)  # E
+number: int = AsyncJob.perform_async(1).result()  # E
+length: str = MailJob.perform_now("a")  # E
+image: Run[str] = thumbnail.perform_async("a")  # E
+
+
+async def waits() -> None:
+    awaited: int = await AsyncJob.perform_async(1)  # E
+    other: str = await MailJob.perform_async("a")  # E
 
 
 class Misspelt(Job, wokers=4):  # E
@@ -50,3 +78,15 @@ class WrongPolicy(Job, when_full="wait"):  # E
 
 @job(wokers=4)  # E
 def misspelt() -> None: ...
+
+
+@job(workers="4")  # E
+def ill_typed() -> None: ...
+
+
+class WrongFlag(Job, interruptible="yes"):  # E
+    def perform(self) -> None: ...
+
+
+class WrongRetry(Job, retry=5):  # E
+    def perform(self) -> None: ...
