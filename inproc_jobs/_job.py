@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Generic, Never, ParamSpec, Protocol, TypeVar, overload
 
-from . import _clock, _runtime
+from . import _clock, _report, _runtime
 from ._definition import Definition
 from ._options import PER_CALL, Options, WhenFull, merged
 from ._retry import RetryPolicy
@@ -130,6 +130,8 @@ class Job:
         perform = inspect.getattr_static(cls, "perform")
         if isinstance(perform, staticmethod | classmethod):
             raise TypeError(f"{cls.__qualname__}: perform must be a plain method, not a {type(perform).__name__}")
+        if not callable(perform) or isinstance(perform, type):
+            raise TypeError(f"{cls.__qualname__}: perform must be a method, not {_report.shown(perform)}")
         if cls.__init__ is not Job.__init__ and _needs_arguments(cls):
             raise TypeError(f"{cls.__qualname__}: __init__ must take no arguments, for each attempt makes an instance")
         options = merged(cls.__job__.options, cls.__qualname__, given)
@@ -375,10 +377,13 @@ def job(function: Any = None, /, *, name: str = _KEEP, **options: Any) -> Any:
     """
 
     def decorate(function: Callable[P, R]) -> JobFunction[P, R]:
-        if not callable(function) or isinstance(function, type | staticmethod | classmethod):
-            raise TypeError(f"@job takes a function, not {function!r}; for a class, derive it from Job")
-        owner = getattr(function, "__qualname__", repr(function))
-        return JobFunction(function, name, merged(Options(), owner, options))
+        if not callable(function) or isinstance(function, type) or not hasattr(function, "__qualname__"):
+            raise TypeError(f"@job takes a function, not {_report.shown(function)}; for a class, derive it from Job")
+        if isinstance(function, staticmethod | classmethod):
+            raise TypeError(
+                f"@job takes a function, not a {type(function).__name__}: put @job on a function of the module"
+            )
+        return JobFunction(function, name, merged(Options(), function.__qualname__, options))
 
     return decorate if function is None else decorate(function)
 

@@ -6,9 +6,10 @@ import os
 import threading
 import weakref
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from os import getpid
-from typing import Any, NamedTuple, Never
+from typing import Any, Never
 
 from . import _clock, _lifecycle, _run, signals
 from ._definition import Definition
@@ -24,7 +25,8 @@ ENDING = 0.2  # seconds that a shutdown waits for its idle threads to end, which
 _KEEP: Any = object()  # the default of a setting that is not given
 
 
-class ShutdownReport(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class ShutdownReport:
     """What a shutdown did.
 
     Attributes:

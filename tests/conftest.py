@@ -52,10 +52,10 @@ def fresh() -> Iterator[None]:
     yield
 
     inproc_jobs.shutdown(timeout=TIMEOUT)
-    inproc_jobs.restart()
     for thread in set(threading.enumerate()) - threads_before:
         if thread.ident is not None:  # else it is being started, by what has just been told to end
             thread.join(TIMEOUT)
             assert not thread.is_alive(), f"the test has left {thread.name} behind"
+    inproc_jobs.restart()
     receivers_after = {name: dict(getattr(signals, name).receivers) for name in signals.__all__}
     assert receivers_after == receivers_before, "the test has left a receiver connected"
