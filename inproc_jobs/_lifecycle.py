@@ -103,6 +103,8 @@ _began: float | None = None  # monotonic: the first sign of the stop
 _left: float | None = None  # monotonic: when the first door was left
 _signal: int | None = None  # what this process is to die of
 _impatient = False  # whether the wait has been cut short
+_watched = False  # whether the watchdog stands by
+_blind = False  # whether it stood by in the parent at the fork: faulthandler then waits for ever for a thread not here
 _pipe: tuple[int, int] | None = None  # into which the interpreter's C handler writes the number of each signal
 _listening = False  # whether a thread has been told to read it
 _listener: threading.Thread | None = None  # that thread
@@ -256,9 +258,11 @@ def _finish(*, finally_: bool) -> None:
 @contextmanager
 def _watchdog(host: Host, deadline: float, *, finally_: bool) -> Iterator[None]:
     """End the process if it is stuck a while after *deadline*, whatever holds the interpreter's lock."""
-    if (host.is_idle() and not host.is_at_work()) or sys.__stderr__ is None:
+    global _watched
+    if (host.is_idle() and not host.is_at_work()) or sys.__stderr__ is None or _blind:
         yield
         return
+    _watched = True
     try:
         faulthandler.dump_traceback_later(max(0.1, deadline + WATCHDOG - _clock.now()), exit=True, file=sys.__stderr__)
     except (ValueError, OSError, AttributeError, RuntimeError) as error:  # standard error is no file, or closed
@@ -270,6 +274,7 @@ def _watchdog(host: Host, deadline: float, *, finally_: bool) -> Iterator[None]:
         # others behind, which Python waits for, is no end yet.
         if not host.is_at_work() or (not finally_ and _others_go_on()):
             faulthandler.cancel_dump_traceback_later()
+            _watched = False
 
 
 def _others_go_on() -> bool:
@@ -303,9 +308,10 @@ def leave_child() -> None:
 
 
 def _after_fork() -> None:
-    global _began, _left, _signal, _impatient, _pipe, _listening, _listener
+    global _began, _left, _signal, _impatient, _pipe, _listening, _listener, _blind
     _began = _left = _signal = _listener = None
     _impatient = _listening = False
+    _blind = _blind or _watched
     if _pipe is not None:  # the parent's: what this process wrote into it would stop the parent
         signal.set_wakeup_fd(-1)
         for end in _pipe:

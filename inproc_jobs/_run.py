@@ -265,7 +265,7 @@ class Run(Generic[R_co]):
         its ``should_stop`` turns true, ``checkpoint()`` raises, and it is not tried again; a thread cannot be stopped
         from outside. One that has ended stays as it is.
         """
-        if self._settled:
+        if self._settled or self._queue.pid != os.getpid():
             return False
         if self._queue.withdraw(self):
             self.close(CANCELLED)
