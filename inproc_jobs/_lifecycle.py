@@ -227,7 +227,8 @@ def _main_thread_ended() -> None:
     global _left
     _finish(finally_=False)
     joined: Any = getattr(concurrent.futures.thread, "_threads_queues", {})
-    for thread in _host.threads() if _host is not None else ():
+    # Its own thread, too: in a child that an executor's thread has forked, it would be asked to join itself.
+    for thread in (threading.current_thread(), *(_host.threads() if _host is not None else ())):
         joined.pop(thread, None)
     if _signal is None:
         _left = _clock.now()

@@ -100,17 +100,21 @@ def merged(base: Options, owner: str, given: Mapping[str, object], allowed: tupl
     return Options(**{name: getattr(base, name) for name in OPTIONS} | checked)
 
 
-def merged_settings(base: Settings, owner: str, given: Mapping[str, object]) -> Settings:
-    """Return *base* with the settings *given*, checked; raises as ``merged`` does."""
-    checked = _checked(owner, "setting", given, SETTINGS)
+def merged_settings(
+    base: Settings, owner: str, given: Mapping[str, object], label: Callable[[str], str] = str
+) -> Settings:
+    """Return *base* with the settings *given*, checked; as ``merged``, but errors call a setting by its *label*."""
+    checked = _checked(owner, "setting", given, SETTINGS, label)
     return Settings(**{name: getattr(base, name) for name in SETTINGS} | checked)
 
 
-def _checked(owner: str, kind: str, given: Mapping[str, object], known: tuple[str, ...]) -> dict[str, Any]:
+def _checked(
+    owner: str, kind: str, given: Mapping[str, object], known: tuple[str, ...], label: Callable[[str], str] = str
+) -> dict[str, Any]:
     for name in given:
         if name not in known:
             raise TypeError(f"{owner}: unknown {kind} {name!r}; there are {', '.join(known)}")
-    return {name: _CHECKS[name](f"{owner}: {name}", value) for name, value in given.items()}
+    return {name: _CHECKS[name](f"{owner}: {label(name)}", value) for name, value in given.items()}
 
 
 def _whole(least: int, most: float = math.inf) -> Callable[[str, object], int]:

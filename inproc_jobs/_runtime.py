@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from os import getpid
@@ -395,9 +395,9 @@ def configure(
     apply_settings("configure", {name: value for name, value in given.items() if value is not _KEEP})
 
 
-def apply_settings(owner: str, given: Mapping[str, object]) -> None:
-    """Change the settings *given*; *owner* is named by errors."""
-    _process.settings = merged_settings(_process.settings, owner, given)
+def apply_settings(owner: str, given: Mapping[str, object], label: Callable[[str], str] = str) -> None:
+    """Change the settings *given*; errors name *owner*, and a setting by its *label*."""
+    _process.settings = merged_settings(_process.settings, owner, given, label)
     existing = _process.existing()
     if existing is not None:
         existing.apply(_process.settings)

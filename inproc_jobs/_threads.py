@@ -97,7 +97,7 @@ class Threads:
         # Only the timer's thread submits. It is a daemon and the executor's threads inherit that, so that no exit of
         # the interpreter waits for them.
         self._asked = False
-        while self._shortage() > 0:
+        while not self._stopped and self._shortage() > 0:
             ticket = object()
             self._starting.add(ticket)
             self._timer.insert(_clock.now() + ARRIVAL, self._expect, ticket)

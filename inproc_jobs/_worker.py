@@ -105,6 +105,9 @@ class Worker:
         run._attempt += 1
         started = run._started = monotonic()
         run._state = RUNNING
+        if not hasattr(run, "_open"):  # a shutdown has discarded it since it was taken
+            run._state = DISCARDED
+            return
         try:
             if signals.job_started.receivers:
                 signals.emit(signals.job_started, definition.job, run=run)

@@ -81,7 +81,7 @@ class InprocJobs:
             if name not in SETTINGS:
                 allowed = ", ".join(PREFIX + name.upper() for name in SETTINGS)
                 raise TypeError(f"app.config: unknown key {key!r}; there are {allowed}")
-        _runtime.apply_settings("app.config", {name: app.config[key] for name, key in given.items()})
+        _runtime.apply_settings("app.config", {name: app.config[key] for name, key in given.items()}, given.__getitem__)
         app.extensions["inproc_jobs"] = self
         app.cli.add_command(jobs_cli)
         _apps.add(app)

@@ -1,6 +1,7 @@
 """Set up all that the tests need and run them: ``python3 tests/run.py [arguments for pytest]``.
 
-Checks style and types once, then runs the tests on every supported Python of this machine and says which those were.
+Checks style and types once, then runs all tests on the newest supported Python of this machine, the unit tests and the
+example's on the others, and says which those were.
 Needs Python and pip, and makes its environments under ``.venvs/``.
 """
 
@@ -16,6 +17,9 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / ".ci"))
 
 from environment import VERSIONS, environment, interpreters  # noqa: E402 - from the folder just added
+
+# What differs between Pythons; the newest runs all the tests.
+EVERYWHERE = ("tests/unit", "tests/integration/test_flask_app.py", "-m", "not slow")
 
 CHECKS = (
     ("ruff", "format", "--check", "."),
@@ -40,7 +44,7 @@ def main(arguments: list[str]) -> int:
     if not arguments:
         failed += [" ".join(check) for check in CHECKS if _run(newest, "-m", *check)]
     for version, python in environments.items():
-        if _run(python, "-m", "pytest", *arguments):
+        if _run(python, "-m", "pytest", *(arguments or (() if python == newest else EVERYWHERE))):
             failed.append(f"the tests on Python {version}")
     missing = [version for version in VERSIONS if version not in pythons]
     print(f"\nCovered: Python {', '.join(pythons)}." + (f" Not found: {', '.join(missing)}." if missing else ""))

@@ -64,13 +64,16 @@ class Ended:
 class Process:
     """A process under test. As a context manager it leaves nothing behind, whatever the test does."""
 
-    def __init__(self, *command: str, cwd: str | None = None, **environment: str) -> None:
+    def __init__(
+        self, *command: str, cwd: str | None = None, pass_fds: tuple[int, ...] = (), **environment: str
+    ) -> None:
         self._errors = tempfile.TemporaryFile()
         self._arrived: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._lines: list[str] = []
         self._process = subprocess.Popen(
             command,
             cwd=cwd,
+            pass_fds=pass_fds,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,

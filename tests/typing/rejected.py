@@ -59,9 +59,9 @@ length: str = MailJob.perform_now("a")  # E
 image: Run[str] = thumbnail.perform_async("a")  # E
 
 
-async def waits() -> None:
-    awaited: int = await AsyncJob.perform_async(1)  # E
-    other: str = await MailJob.perform_async("a")  # E
+async def waits(run: Run[int]) -> tuple[str, int]:
+    length: str = await run  # E
+    return length, await AsyncJob.perform_async(1)  # E
 
 
 class Misspelt(Job, wokers=4):  # E

@@ -1,0 +1,305 @@
+"""fork: a child starts empty and works for itself; what the parent accepted is done by the parent, once."""
+
+from __future__ import annotations
+
+import pytest
+from process import HEAD, Ended, run
+
+FORK = """
+import ctypes, warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # of 3.12 on: a fork beside threads, which is what is tested
+configure(shutdown_timeout=5.0)
+parent = os.getpid()
+
+def tell(*words):
+    say("parent" if os.getpid() == parent else "child", *words)
+
+class Told(Job, workers=2, max_queue=100_000):
+    def perform(self, number, seconds=0.02):
+        pause(seconds)
+        tell("did", number)
+
+def reap(child):
+    for _ in range(1500):
+        found, status = os.waitpid(child, os.WNOHANG)
+        if found:
+            return tell("reaped", os.waitstatus_to_exitcode(status))
+        pause(0.01)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    tell("killed a child that hung")
+"""
+
+# The second as uWSGI forks, from C, with the interpreter's lock held and without Python's hooks.
+FORKS = {
+    "os.fork": "os.fork()",
+}
+
+# How a child may come to its end.
+ENDS = {
+    "exits": "sys.exit(7)",
+    "drains and leaves": "inproc_jobs.drain(5); os._exit(7)",
+    "waits for its run and leaves": "own.wait(5); os._exit(7)",
+    "shuts down and leaves": "inproc_jobs.shutdown(); os._exit(7)",
+}
+
+
+def forking(script: str, *, timeout: float = 20.0) -> Ended:
+    return run(script, head=HEAD + FORK, timeout=timeout)
+
+
+def did(lines: list[str], who: str) -> list[int]:
+    return sorted(int(line.split()[2]) for line in lines if line.startswith(f"{who} did "))
+
+
+@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
+@pytest.mark.parametrize("fork", FORKS.values(), ids=FORKS)
+def test_a_child_works_for_itself(fork: str, end: str):
+    """Forked while the queue is busy, the child performs its own run and none of the parent's, which are performed once."""
+    ended = forking(f"""
+        for number in range(20): Told.perform_async(number, 0.1)
+        pause(0.05)  # nobody holds a lock then, and a fork without hooks can leave none locked in the child
+        child = {fork}
+        if child == 0:
+            own = Told.perform_async(100)
+            {end}
+        for number in range(20, 30): Told.perform_async(number)
+        reap(child)
+    """)
+
+    assert did(ended.lines, "parent") == list(range(30))
+    assert did(ended.lines, "child") == [100]
+    assert "parent reaped 7" in ended.lines
+    assert (ended.status, ended.errors) == (0, "")
+
+
+@pytest.mark.parametrize("fork", FORKS.values(), ids=FORKS)
+def test_a_child_that_enqueues_nothing_ends_at_once(fork: str):
+    """A child that has nothing of its own to do does not wait for what its parent has."""
+    ended = forking(f"""
+        for number in range(4): Told.perform_async(number, 0.5)
+        Told.perform_in(1, 4)
+        pause(0.05)
+        child = {fork}
+        if child == 0:
+            tell(inproc_jobs.stats()["__main__.Told"].queued, inproc_jobs.drain(5))
+            sys.exit(7)
+        reap(child)
+        tell("is busy", inproc_jobs.stats()["__main__.Told"].queued > 0)
+    """)
+
+    assert "child 0 True" in ended.lines
+    assert ended.lines.index("parent reaped 7") < ended.lines.index("parent is busy True")
+    assert did(ended.lines, "parent") == [0, 1, 2, 3, 4]
+    assert did(ended.lines, "child") == []
+    assert (ended.status, ended.errors) == (0, "")
+
+
+@pytest.mark.parametrize("fork", FORKS.values(), ids=FORKS)
+@pytest.mark.parametrize("number", ["SIGTERM", "SIGINT"])
+def test_a_child_stops_by_a_signal(fork: str, number: str):
+    """A signal to the child finishes the child's work, and it dies of the signal; the parent goes on."""
+    ended = forking(f"""
+        Told.perform_async(0).wait(5)
+        pause(0.05)
+        child = {fork}
+        if child == 0:
+            sys.stderr = open(os.devnull, "w")
+            for number in range(10): Told.perform_async(100 + number, 0.1)
+            pause(30)
+        pause(0.3)
+        os.kill(child, signal.{number})
+        reap(child)
+        Told.perform_async(1)
+    """)
+
+    assert did(ended.lines, "child") == list(range(100, 110))
+    assert did(ended.lines, "parent") == [0, 1]
+    assert f"parent reaped {-15 if number == 'SIGTERM' else -2}" in ended.lines
+    assert (ended.status, ended.errors) == (0, "")
+
+
+def test_a_run_of_the_parent_in_a_child():
+    """In a child, waiting for a run of the parent says what is wrong instead of waiting for ever; the parent's wait goes on."""
+    ended = forking("""
+        theirs, later = Told.perform_async(0, 0.5), Told.perform_in(0.5, 1)
+        child = os.fork()
+        if child == 0:
+            for call in (theirs.wait, later.wait, lambda: theirs.result(1)):
+                try:
+                    call()
+                except inproc_jobs.errors.WrongProcessError as error:
+                    tell("told", str(os.getpid()) in str(error) and str(parent) in str(error))
+            theirs.cancel(), later.cancel()
+            os._exit(7)
+        reap(child)
+        tell("waited", theirs.wait(5), later.wait(5), theirs.state.value)
+    """)
+
+    assert ended.lines.count("child told True") == 3
+    assert "parent waited True True succeeded" in ended.lines
+    assert did(ended.lines, "parent") == [0, 1]
+    assert (ended.status, ended.errors) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "how", ["return 'from the child'", "raise ValueError('in the child')", "sys.exit(5)", "os._exit(7)"]
+)
+def test_a_job_that_forks(how: str):
+    """A child forked inside a job ends when the job does; it is no second worker, and the run closes once, in the parent."""
+    ended = forking(f"""
+        class Forking(Job, workers=1):
+            def perform(self):
+                child = os.fork()
+                if child == 0:
+                    tell("runs")
+                    {how}
+                reap(child)
+                return "from the parent"
+
+        for name in ("succeeded", "failed", "discarded"):
+            getattr(inproc_jobs.signals, "job_" + name).connect(
+                lambda sender, run, name=name, **extra: tell(name, run.job.__name__), weak=False)
+        one = Forking.perform_async()
+        for number in range(10): Told.perform_async(number)
+        two = Forking.perform_async()
+        tell(one.result(10), two.result(10))
+    """)
+
+    assert ended.lines.count("child runs") == 2
+    assert sum(line.startswith("parent reaped") for line in ended.lines) == 2
+    assert "parent killed a child that hung" not in ended.lines
+    assert ended.lines.count("parent succeeded Forking") == 2
+    assert not [line for line in ended.lines if line.startswith(("child succeeded", "child failed", "child did"))]
+    assert "parent from the parent from the parent" in ended.lines
+    assert did(ended.lines, "parent") == list(range(10))
+    assert ended.status == 0
+
+
+@pytest.mark.parametrize("where", ["outside", "in a job"])
+def test_multiprocessing(where: str):
+    """A process of multiprocessing performs what it enqueues, whether it is started in a job or not, and ends."""
+    ended = forking(f"""
+        import multiprocessing
+        context = multiprocessing.get_context("fork")
+
+        def target(number):
+            Told.perform_async(100 + number)
+            if number: Told.perform_async(200 + number).wait(5)
+
+        def launch():
+            processes = [context.Process(target=target, args=(number,)) for number in range(3)]
+            for process in processes: process.start()
+            for process in processes:
+                process.join(10)
+                tell("joined", process.exitcode)
+                if process.exitcode is None: process.kill()
+
+        @job
+        def launching():
+            launch()
+
+        for number in range(10): Told.perform_async(number)
+        {"launch()" if where == "outside" else "launching.perform_async().result(15)"}
+    """)
+
+    assert ended.lines.count("parent joined 0") == 3
+    assert did(ended.lines, "child") == [100, 101, 102, 201, 202]
+    assert did(ended.lines, "parent") == list(range(10))
+    assert (ended.status, ended.errors) == (0, "")
+
+
+def test_a_process_of_multiprocessing_names_what_it_discards():
+    """What such a process cannot finish by its deadline is named, and holds it up no longer."""
+    ended = forking("""
+        import multiprocessing
+        configure(shutdown_timeout=0.5)
+        process = multiprocessing.get_context("fork").Process(target=lambda: Told.perform_async(1, 60))
+        process.start()
+        process.join(10)
+        tell("joined", process.exitcode)
+        if process.exitcode is None: process.kill()
+    """)
+
+    assert "parent joined 0" in ended.lines
+    assert ended.errors.count("shutdown\n") == 1
+    assert did(ended.lines, "child") == []
+
+
+def test_two_hundred_forks_beside_an_enqueueing_thread():
+    """Forked at any moment of another thread's enqueue, a child never hangs, and every run is performed once, at home."""
+    ended = forking(
+        """
+        def enqueue():
+            for number in range(10**9):
+                if over.is_set(): break
+                Told.perform_async(number, 0)
+                if number % 50 == 0: Told.perform_in(0.001, 10**9 + number, 0)
+                if number % 20 == 0: pause(0.001)
+            tell("enqueued", number)
+
+        over = threading.Event()
+        thread = threading.Thread(target=enqueue)
+        thread.start()
+        sys.setswitchinterval(1e-5)
+        children = []
+        for number in range(200):
+            child = os.fork()
+            if child == 0:
+                own = Told.perform_async(10**7 + number, 0)
+                os._exit(0 if own.wait(10) else 9)
+            children.append(child)
+            if len(children) == 10:
+                for child in children: reap(child)
+                children.clear()
+        over.set()
+        thread.join()
+        """,
+        timeout=60,
+    )
+
+    count = next(int(line.split()[2]) for line in ended.lines if line.startswith("parent enqueued"))
+    assert ended.lines.count("parent reaped 0") == 200
+    assert did(ended.lines, "child") == [10**7 + number for number in range(200)]
+    assert did(ended.lines, "parent") == [*range(count), *range(10**9, 10**9 + count, 50)]
+    assert (ended.status, ended.errors) == (0, "")
+
+
+def test_a_grandchild():
+    """A child's child starts empty again."""
+    ended = forking("""
+        Told.perform_async(0, 0.2)
+        child = os.fork()
+        if child == 0:
+            Told.perform_async(100, 0.2)
+            grandchild = os.fork()
+            if grandchild == 0:
+                Told.perform_async(200)
+                sys.exit(0)
+            reap(grandchild)
+            sys.exit(0)
+        reap(child)
+    """)
+
+    assert did(ended.lines, "child") == [100, 200]
+    assert did(ended.lines, "parent") == [0]
+    assert "child reaped 0" in ended.lines
+    assert "parent reaped 0" in ended.lines
+    assert (ended.status, ended.errors) == (0, "")
+
+
+def test_a_fork_after_the_shutdown():
+    """A child of a process that has shut down accepts work: it is another process."""
+    ended = forking("""
+        Told.perform_async(0)
+        inproc_jobs.shutdown()
+        child = os.fork()
+        if child == 0:
+            Told.perform_async(100)
+            sys.exit(0)
+        reap(child)
+    """)
+
+    assert did(ended.lines, "child") == [100]
+    assert did(ended.lines, "parent") == [0]
+    assert (ended.status, ended.errors) == (0, "")

@@ -1,0 +1,615 @@
+"""The queue of one job class: its bound, the policies at the bound, priority, and what is let in again."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+import time
+from collections import Counter
+
+import pytest
+
+from inproc_jobs import Job, RunState, configure, current_run, drain, shutdown, stats
+from inproc_jobs.errors import QueueFullError, RejectedError, ShutdownError
+
+WAIT = 10.0  # seconds
+
+
+def fill(job, gate, *, waiting: int):
+    """Keep the one worker of *job* in the gate, and let so many runs wait behind it."""
+    inside = job.perform_async(gate)
+    gate.entered()
+    return inside, [job.perform_async(gate) for _ in range(waiting)]
+
+
+def test_a_full_queue_refuses_by_name_and_says_what_to_do(gate):
+    """when_full="raise": an enqueue beyond max_queue is a QueueFullError in the caller, which is also a queue.Full."""
+
+    class Mail(Job, workers=1, max_queue=2):
+        def perform(self, gate):
+            gate()
+
+    fill(Mail, gate, waiting=2)
+
+    with pytest.raises(QueueFullError) as caught:
+        Mail.perform_async(gate)
+
+    assert isinstance(caught.value, queue.Full)
+    assert isinstance(caught.value, RejectedError)
+    assert caught.value.limit == 2
+    assert caught.value.job == Mail.__job__.name
+    for word in ("Mail", "max_queue=2", "workers", "when_full"):
+        assert word in str(caught.value)
+
+
+def test_a_refused_enqueue_is_counted_and_announced_and_never_runs(gate, record):
+    """A rejection leaves one count and one job_rejected, and nothing that runs."""
+
+    class Mail(Job, workers=1, max_queue=1):
+        performed = 0
+
+        def perform(self, gate):
+            gate()
+            Mail.performed += 1
+
+    fill(Mail, gate, waiting=1)
+
+    with pytest.raises(QueueFullError) as caught:
+        Mail.perform_async(gate)
+    gate.open()
+
+    assert drain(WAIT)
+    assert Mail.performed == 2
+    assert stats()[Mail.__job__.name].rejected == 1
+    (rejected,) = record.data("job_rejected")
+    assert rejected["error"] is caught.value
+    assert record.names(rejected["run"]) == ["job_rejected"]
+    assert rejected["run"].done()
+
+
+def test_the_bound_is_exact_for_a_small_queue_under_many_producers(gate, in_threads):
+    """Never more than max_queue runs wait, however many threads enqueue."""
+
+    class Mail(Job, workers=1, max_queue=50):
+        def perform(self, gate):
+            gate()
+
+    Mail.perform_async(gate)
+    gate.entered()
+    outcomes: Counter[str] = Counter()
+
+    def produce(_):
+        for _ in range(50):
+            try:
+                Mail.perform_async(gate)
+                outcomes["accepted"] += 1
+            except QueueFullError:
+                outcomes["refused"] += 1
+
+    in_threads(produce, 4)
+
+    assert stats()[Mail.__job__.name].queued == 50
+    assert stats()[Mail.__job__.name].rejected == 150
+
+
+def test_block_waits_for_room(gate):
+    """when_full="block": the enqueue returns as soon as a worker has taken a run."""
+
+    class Mail(Job, workers=1, max_queue=1, when_full="block", block_timeout=WAIT):
+        def perform(self, gate):
+            gate()
+
+    fill(Mail, gate, waiting=1)
+    threading.Timer(0.05, gate.open).start()
+
+    run = Mail.perform_async(gate)
+
+    assert run.wait(WAIT)
+    assert run.state is RunState.SUCCEEDED
+
+
+def test_block_raises_after_its_timeout(gate, record):
+    """when_full="block" waits block_timeout seconds and no longer."""
+
+    class Mail(Job, workers=1, max_queue=1, when_full="block", block_timeout=0.05):
+        def perform(self, gate):
+            gate()
+
+    fill(Mail, gate, waiting=1)
+    started = time.monotonic()
+
+    with pytest.raises(QueueFullError):
+        Mail.perform_async(gate)
+
+    assert 0.05 <= time.monotonic() - started < 2
+    assert len(record.data("job_rejected")) == 1
+    assert stats()[Mail.__job__.name].rejected == 1
+
+
+def test_every_blocked_producer_gets_in_once_there_is_room(gate, in_threads):
+    """No wake-up is lost: four producers blocked at a queue of one all get their runs in."""
+
+    class Mail(Job, workers=1, max_queue=1, when_full="block", block_timeout=WAIT):
+        performed = 0
+
+        def perform(self, gate):
+            gate()
+            Mail.performed += 1
+
+    fill(Mail, gate, waiting=1)
+    threading.Timer(0.05, gate.open).start()
+
+    in_threads(lambda _: [Mail.perform_async(gate) for _ in range(50)], 4)
+
+    assert drain(WAIT)
+    assert Mail.performed == 202
+
+
+def test_block_is_refused_on_an_event_loop(gate):
+    """when_full="block" never blocks an event loop: there it raises at once, and says why."""
+
+    class Mail(Job, workers=1, max_queue=1, when_full="block", block_timeout=30):
+        def perform(self, gate):
+            gate()
+
+    fill(Mail, gate, waiting=1)
+
+    async def view():
+        Mail.perform_async(gate)
+
+    started = time.monotonic()
+    with pytest.raises(QueueFullError, match="event loop"):
+        asyncio.run(view())
+    assert time.monotonic() - started < 5
+
+
+def test_block_inside_the_only_worker_is_refused_at_once(gate):
+    """A job that would wait for room only itself could make gets a QueueFullError instead of a deadlock."""
+
+    class Mail(Job, workers=1, max_queue=1, when_full="block", block_timeout=30):
+        def perform(self, gate, *, again):
+            if again:
+                gate()
+                Mail.perform_async(gate, again=False)
+
+    run = Mail.perform_async(gate, again=True)
+    gate.entered()
+    Mail.perform_async(gate, again=False)
+    started = time.monotonic()
+
+    gate.open()
+
+    with pytest.raises(QueueFullError):
+        run.result(WAIT)
+    assert time.monotonic() - started < 5
+
+
+def test_block_inside_all_workers_at_once_is_refused(make_gate):
+    """Two workers that both wait for room which only they could make do not sit out their block_timeout."""
+    first, second = make_gate(), make_gate()
+
+    class Mail(Job, workers=2, max_queue=1, when_full="block", block_timeout=30):
+        def perform(self, gate):
+            if gate is not None:
+                gate()
+                Mail.perform_async(None)
+
+    runs = [Mail.perform_async(first)]
+    first.entered()
+    runs.append(Mail.perform_async(second))
+    second.entered()
+    Mail.perform_async(None)
+
+    first.open()
+    second.open()
+
+    for run in runs:
+        assert run.wait(WAIT), "two blocked workers wait for each other"
+    assert RunState.FAILED in {run.state for run in runs}
+
+
+def test_block_ends_with_a_shutdown(gate):
+    """A producer that is blocked when the process stops gets a ShutdownError, not silence."""
+
+    class Mail(Job, workers=1, max_queue=1, when_full="block", block_timeout=WAIT):
+        def perform(self, gate):
+            gate()
+
+    fill(Mail, gate, waiting=1)
+    errors = []
+
+    def produce():
+        try:
+            Mail.perform_async(gate)
+        except BaseException as error:
+            errors.append(error)
+
+    producer = threading.Thread(target=produce)
+    producer.start()
+    shutdown(timeout=0.1)
+
+    producer.join(WAIT)
+    assert not producer.is_alive()
+    assert [type(error) for error in errors] == [ShutdownError]
+
+
+def test_caller_runs_performs_in_the_callers_thread(gate, record):
+    """when_full="caller_runs": the run that does not fit has ended when perform_async returns, with all its signals."""
+
+    class Mail(Job, workers=1, max_queue=1, when_full="caller_runs"):
+        def perform(self, gate):
+            gate()
+            return threading.get_ident()
+
+    class Open:
+        def __call__(self):
+            pass
+
+    fill(Mail, gate, waiting=1)
+
+    run = Mail.perform_async(Open())
+
+    assert run.done()
+    assert run.result(0) == threading.get_ident()
+    assert record.names(run) == ["job_enqueued", "job_started", "job_succeeded"]
+    assert stats()[Mail.__job__.name].succeeded == 1
+
+
+def test_caller_runs_keeps_the_error_in_the_run(gate):
+    """when_full="caller_runs": a failure belongs to the run, not to the caller who enqueued it."""
+
+    class Mail(Job, workers=1, max_queue=1, when_full="caller_runs"):
+        def perform(self, gate):
+            gate()
+
+    def fail():
+        raise SystemExit(3)
+
+    fill(Mail, gate, waiting=1)
+
+    run = Mail.perform_async(fail)
+
+    assert run.state is RunState.FAILED
+    assert isinstance(run.error, SystemExit)
+
+
+def test_caller_runs_inside_a_job_does_not_deadlock_and_gives_the_run_back(gate):
+    """A job at a full queue of its own class performs the new run inside itself, and is itself again afterwards."""
+
+    class Mail(Job, workers=1, max_queue=1, when_full="caller_runs"):
+        def perform(self, gate, depth):
+            if depth:
+                gate()
+                inner = Mail.perform_async(gate, 0)
+                seen.extend([inner.state, self.run is current_run(), current_run().args[1]])
+            else:
+                seen.append(current_run().args[1])
+
+    seen: list = []
+    outer = Mail.perform_async(gate, 1)
+    gate.entered()
+    Mail.perform_async(gate, 0)
+    gate.open()
+
+    outer.result(WAIT)
+
+    assert seen[:4] == [0, RunState.SUCCEEDED, True, 1]
+
+
+def test_caller_runs_does_not_recurse_without_end(gate):
+    """A job that enqueues itself at a full queue ends in a QueueFullError long before the stack does."""
+
+    class Mail(Job, workers=1, max_queue=1, when_full="caller_runs"):
+        depth = 0
+
+        def perform(self, gate):
+            gate()
+            Mail.depth += 1
+            Mail.perform_async(gate)
+
+    class Filler:
+        def __call__(self):
+            raise RuntimeError("ends here")
+
+    outer = Mail.perform_async(gate)
+    gate.entered()
+    Mail.perform_async(Filler())
+    gate.open()
+
+    assert outer.wait(WAIT)
+    assert drain(WAIT)
+    assert Mail.depth < 100
+
+
+def test_discard_gives_the_new_run_back_as_discarded(gate, record, caplog):
+    """when_full="discard": the new run ends at once with reason "queue_full", counted, announced and logged once."""
+
+    class Mail(Job, workers=1, max_queue=1, when_full="discard"):
+        def perform(self, gate):
+            gate()
+
+    fill(Mail, gate, waiting=1)
+
+    run = Mail.perform_async(gate)
+
+    assert (run.state, run.reason, run.done(), run.args) == (RunState.DISCARDED, "queue_full", True, ())
+    assert record.names(run) == ["job_enqueued", "job_discarded"]
+    assert stats()[Mail.__job__.name].discarded == 1
+    assert [run.id in line for line in caplog.messages] == [True]
+
+
+def test_discard_oldest_makes_room_for_the_new_run(gate, record):
+    """when_full="discard_oldest": the run that has waited longest ends as discarded, and the new one runs."""
+
+    class Mail(Job, workers=1, max_queue=2, when_full="discard_oldest"):
+        def perform(self, gate):
+            gate()
+
+    _, (oldest, younger) = fill(Mail, gate, waiting=2)
+
+    new = Mail.perform_async(gate)
+    gate.open()
+
+    assert (oldest.state, oldest.reason) == (RunState.DISCARDED, "queue_full")
+    assert new.wait(WAIT)
+    assert younger.wait(WAIT)
+    assert {younger.state, new.state} == {RunState.SUCCEEDED}
+    assert record.names(oldest) == ["job_enqueued", "job_discarded"]
+
+
+def test_discard_oldest_spares_runs_of_a_higher_priority(gate):
+    """when_full="discard_oldest" never drops a more important run for a less important one: then the new run goes."""
+
+    class Mail(Job, workers=1, max_queue=2, when_full="discard_oldest"):
+        def perform(self, gate):
+            gate()
+
+    Mail.perform_async(gate)
+    gate.entered()
+    high = Mail.using(priority=5).perform_async(gate)
+    low = Mail.perform_async(gate)
+
+    new = Mail.perform_async(gate)
+    newest = Mail.using(priority=-1).perform_async(gate)
+    gate.open()
+
+    assert drain(WAIT)
+    assert [run.state.value for run in (high, low, new, newest)] == ["succeeded", "discarded", "succeeded", "discarded"]
+
+
+@pytest.mark.parametrize("when_full", ["raise", "block", "caller_runs", "discard", "discard_oldest"])
+def test_every_policy_accounts_for_every_enqueue(when_full, in_threads, interleaved):
+    """Whatever the policy, under four producers each enqueue either raises or gives a run that ends exactly once."""
+
+    class Mail(Job, workers=2, max_queue=3, when_full=when_full, block_timeout=0.001):
+        def perform(self):
+            performed.append(1)
+
+    performed: list[int] = []
+    runs: list = []
+    refused: list = []
+
+    def produce(_):
+        for _ in range(200):
+            try:
+                runs.append(Mail.perform_async())
+            except QueueFullError as error:
+                refused.append(error)
+
+    in_threads(produce, 4)
+    assert drain(WAIT)
+
+    ended = Counter(run.state.value for run in runs)
+    seen = stats()[Mail.__job__.name]
+    assert len(runs) + len(refused) == 800
+    assert ended["succeeded"] == len(performed) == seen.succeeded
+    assert ended["discarded"] == seen.discarded
+    assert ended["succeeded"] + ended["discarded"] == len(runs)
+    assert seen.rejected == len(refused)
+    assert (seen.queued, seen.busy) == (0, 0)
+
+
+def test_the_policy_of_one_call_goes_before_the_classs(gate):
+    """using(when_full=...) decides for that call alone."""
+
+    class Mail(Job, workers=1, max_queue=1):
+        def perform(self, gate):
+            gate()
+
+    fill(Mail, gate, waiting=1)
+
+    run = Mail.using(when_full="discard").perform_async(gate)
+
+    assert run.state is RunState.DISCARDED
+    with pytest.raises(QueueFullError):
+        Mail.perform_async(gate)
+
+
+def test_higher_priorities_start_first_and_equals_in_their_order(gate):
+    """Waiting runs start by priority, and within one in the order of their enqueues."""
+    order: list[str] = []
+
+    class Mail(Job, workers=1):
+        def perform(self, what):
+            if callable(what):
+                what()
+            else:
+                order.append(what)
+
+    Mail.perform_async(gate)
+    gate.entered()
+    for what, priority in (("a", 0), ("low", -100), ("b", 0), ("high", 100), ("five", 5), ("high too", 100)):
+        Mail.using(priority=priority).perform_async(what)
+    gate.open()
+
+    assert drain(WAIT)
+    assert order == ["high", "high too", "five", "a", "b", "low"]
+
+
+def test_priorities_count_together_against_the_bound(gate):
+    """max_queue bounds all waiting runs of a class, whatever their priority."""
+
+    class Mail(Job, workers=1, max_queue=2):
+        def perform(self, gate):
+            gate()
+
+    Mail.perform_async(gate)
+    gate.entered()
+    Mail.using(priority=1).perform_async(gate)
+    Mail.using(priority=2).perform_async(gate)
+
+    with pytest.raises(QueueFullError):
+        Mail.using(priority=3).perform_async(gate)
+
+
+def test_a_run_that_waits_too_long_is_discarded_as_expired(gate, record):
+    """expires_in: a run that has not started in time is not performed, and ends with reason "expired"."""
+
+    class Mail(Job, workers=1):
+        def perform(self, gate):
+            gate()
+            performed.append(1)
+
+    performed: list[int] = []
+    Mail.perform_async(gate)
+    gate.entered()
+    late = Mail.using(expires_in=0.01).perform_async(gate)
+    assert not late.wait(0.05)
+
+    gate.open()
+
+    assert late.wait(WAIT)
+    assert (late.state, late.reason) == (RunState.DISCARDED, "expired")
+    assert performed == [1]
+    assert record.names(late) == ["job_enqueued", "job_discarded"]
+
+
+def test_a_run_that_starts_in_time_does_not_expire(gate):
+    """expires_in bounds the wait, not the run."""
+
+    class Mail(Job, workers=1, expires_in=0.05):
+        def perform(self, gate):
+            gate()
+
+    run = Mail.perform_async(gate)
+    gate.entered()
+    assert not run.wait(0.1)
+
+    gate.open()
+
+    assert run.wait(WAIT)
+    assert run.state is RunState.SUCCEEDED
+
+
+def test_a_scheduled_run_expires_from_its_due_time_on():
+    """expires_in of a delayed run counts from when it is due, not from the enqueue."""
+
+    class Mail(Job, expires_in=5):
+        def perform(self):
+            return "ran"
+
+    run = Mail.using(expires_in=0.5).perform_in(0.6)
+
+    assert run.result(WAIT) == "ran"
+
+
+def test_due_runs_and_retries_come_in_above_the_bound(gate):
+    """A run that was accepted is never refused later by a full queue."""
+
+    class Mail(Job, workers=1, max_queue=1):
+        def perform(self, gate):
+            gate()
+
+    class Flaky(Exception):
+        retry_after = 0
+
+    tried: list[int] = []
+
+    def fail_once():
+        tried.append(1)
+        if len(tried) == 1:
+            raise Flaky
+
+    retried = Mail.using(retry=lambda attempt, error: 0.0).perform_async(fail_once)
+    assert retried.wait(WAIT)
+    fill(Mail, gate, waiting=1)
+    due = [Mail.perform_in(0.01, gate) for _ in range(20)]
+    deadline = time.monotonic() + WAIT
+    while stats()[Mail.__job__.name].queued < 21 and time.monotonic() < deadline:
+        due[0].wait(0.01)
+
+    assert stats()[Mail.__job__.name].queued == 21
+    assert stats()[Mail.__job__.name].rejected == 0
+    gate.open()
+    assert drain(WAIT)
+    assert {run.state for run in due} == {RunState.SUCCEEDED}
+    assert retried.state is RunState.SUCCEEDED
+    assert len(tried) == 2
+
+
+def test_retries_are_not_refused_by_a_full_queue(make_gate):
+    """A retry whose queue has filled up meanwhile is let in all the same."""
+    door, wall = make_gate(), make_gate()
+
+    class Mail(Job, workers=1, max_queue=1):
+        def perform(self, what):
+            what()
+
+    def fail_once():
+        if current_run().attempt == 1:
+            door()
+            raise OSError
+
+    run = Mail.using(retry=lambda attempt, error: 0.01).perform_async(fail_once)
+    door.entered()
+    blocker = Mail.perform_async(wall)
+    door.open()
+    wall.entered()
+    waiting = Mail.perform_async(wall)
+    wall.open()
+
+    assert run.wait(WAIT)
+    assert (run.state, run.attempt) == (RunState.SUCCEEDED, 2)
+    assert blocker.wait(WAIT)
+    assert waiting.wait(WAIT)
+
+
+def test_pending_delays_have_a_limit_of_their_own():
+    """max_scheduled: beyond it perform_in is a QueueFullError that names the setting."""
+    configure(max_scheduled=5)
+    try:
+
+        class Mail(Job):
+            def perform(self):
+                pass
+
+        runs = []
+        with pytest.raises(QueueFullError, match="max_scheduled"):
+            runs.extend(Mail.perform_in(1000) for _ in range(10))
+        assert stats()[Mail.__job__.name].rejected == 1
+    finally:
+        configure(max_scheduled=1_000_000)
+
+
+def test_at_most_workers_runs_of_a_class_run_at_once(in_threads):
+    """Workers bounds how many runs of a class are performed together, whoever enqueues."""
+    lock = threading.Lock()
+    seen: list[int] = []
+    now = 0
+
+    class Mail(Job, workers=3):
+        def perform(self):
+            nonlocal now
+            with lock:
+                now += 1
+                seen.append(now)
+            threading.Event().wait(0.001)
+            with lock:
+                now -= 1
+
+    in_threads(lambda _: [Mail.perform_async() for _ in range(50)], 4)
+
+    assert drain(WAIT)
+    assert len(seen) == 200
+    assert max(seen) == 3

@@ -1,0 +1,931 @@
+"""A run: its states, waiting for it, its value or error, cancelling it, and what it lets go of."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import gc
+import logging
+import re
+import threading
+import weakref
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from inproc_jobs import Discard, Job, Run, RunState, configure, current_run, drain, job, shutdown, signals, stats
+from inproc_jobs.errors import (
+    DeadlockError,
+    RunCancelledError,
+    RunDiscardedError,
+)
+
+WAIT = 10.0  # seconds
+FINAL = {"job_succeeded", "job_failed", "job_discarded", "job_cancelled"}
+
+
+def repr_of(value):
+    """Name a test's parameter, shortly."""
+    return repr(value)[:20]
+
+
+class Argument:
+    """Something whose end a weak reference can see."""
+
+
+class Passing(Job):
+    def perform(self, what=None):
+        return what() if callable(what) else what
+
+
+class Single(Job, workers=1):
+    def perform(self, what=None):
+        return what() if callable(what) else what
+
+
+# States.
+
+
+def test_a_run_goes_from_queued_to_running_to_succeeded(make_gate):
+    """The state of a run says where it is."""
+    first, second = make_gate(), make_gate()
+    ahead = Single.perform_async(first)
+    first.entered()
+
+    run = Single.perform_async(second)
+    assert run.state is RunState.QUEUED
+    first.open()
+    second.entered()
+    assert run.state is RunState.RUNNING
+    second.open()
+
+    assert run.wait(WAIT)
+    assert run.state is RunState.SUCCEEDED
+    assert ahead.done()
+
+
+def test_a_delayed_run_is_scheduled_and_one_between_attempts_is_retrying():
+    """perform_in gives a scheduled run; a failed attempt with another to come a retrying one that shows the error."""
+
+    @job(retry=lambda attempt, error: 1000.0)
+    def fail():
+        raise OSError("no route")
+
+    assert Passing.perform_in(1000).state is RunState.SCHEDULED
+    run = fail.perform_async()
+    assert not drain(WAIT)
+
+    assert run.state is RunState.RETRYING
+    assert run.attempt == 1
+    assert isinstance(run.error, OSError)
+    assert run.error.__traceback__ is None
+
+
+def test_the_repr_of_a_run_says_what_and_where(gate):
+    """A run can be read in a debugger: its id, its job, its state, its attempt."""
+    run = Single.perform_async(gate)
+    gate.entered()
+    waiting = Single.perform_async()
+
+    assert re.fullmatch(r"<Run [0-9a-f]+-\d+ of test_run\.Single: running, attempt 1>", repr(run))
+    assert re.fullmatch(r"<Run [0-9a-f]+-\d+ of test_run\.Single: queued>", repr(waiting))
+
+
+def test_every_run_has_an_id_of_its_own():
+    """No two runs share an id."""
+    runs = [Passing.perform_async() for _ in range(500)]
+
+    assert len({run.id for run in runs}) == 500
+
+
+def test_a_run_knows_its_job_and_arguments_until_it_ends(gate):
+    """job, args and kwargs show what was asked; once ended, the arguments are gone."""
+
+    class Mail(Job):
+        def perform(self, gate, *, subject):
+            gate()
+
+    run = Mail.perform_async(gate, subject="Hi")
+    gate.entered()
+    assert (run.job, run.args, dict(run.kwargs)) == (Mail, (gate,), {"subject": "Hi"})
+    with pytest.raises(TypeError):
+        run.kwargs["subject"] = "changed"
+    gate.open()
+
+    assert run.wait(WAIT)
+    assert (run.job, run.args, dict(run.kwargs)) == (Mail, (), {})
+
+
+def test_the_times_of_a_run_are_aware_and_in_order():
+    """enqueued_at, started_at and finished_at are aware UTC datetimes, each after the one before."""
+    before = datetime.now(UTC)
+
+    run = Passing.perform_async()
+    run.result(WAIT)
+
+    assert before - timedelta(seconds=1) < run.enqueued_at <= run.started_at <= run.finished_at
+    assert run.finished_at < datetime.now(UTC) + timedelta(seconds=1)
+    assert {moment.utcoffset() for moment in (run.enqueued_at, run.started_at, run.finished_at)} == {timedelta(0)}
+
+
+def test_a_run_that_has_not_started_has_no_later_times():
+    """started_at and finished_at are None until they happen; the attempt is 0."""
+    run = Passing.perform_in(1000)
+
+    assert (run.started_at, run.finished_at, run.attempt, run.error, run.reason) == (None, None, 0, None, None)
+
+
+# Waiting.
+
+
+def test_wait_returns_false_after_its_timeout_and_the_run_goes_on(gate):
+    """wait(timeout) bounds the wait, not the run."""
+    run = Passing.perform_async(gate)
+
+    assert run.wait(0.01) is False
+    assert run.wait(0) is False
+    gate.open()
+
+    assert run.wait(WAIT) is True
+    assert run.done()
+
+
+def test_result_returns_what_perform_returned():
+    """result() is the value of perform, however often it is asked."""
+    run = Passing.perform_async("value")
+
+    assert run.result(WAIT) == "value"
+    assert run.result() == "value"
+
+
+def test_result_raises_a_timeout_that_says_the_run_goes_on(gate):
+    """result(timeout) raises TimeoutError, and the run still ends well."""
+    run = Passing.perform_async(gate)
+
+    with pytest.raises(TimeoutError, match="goes on"):
+        run.result(0.01)
+    gate.open()
+
+    assert run.wait(WAIT)
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError, SystemExit, KeyboardInterrupt, GeneratorExit, StopIteration, MemoryError]
+)
+def test_result_raises_the_jobs_own_exception(error):
+    """Whatever perform raised comes out of result()."""
+
+    def fail():
+        raise error("mine")
+
+    run = Passing.perform_async(fail)
+
+    assert run.wait(WAIT)
+    assert run.state is RunState.FAILED
+    for _ in range(2):
+        with pytest.raises(error, match="mine") as caught:
+            run.result(0)
+        assert type(caught.value) is error
+
+
+def test_result_of_a_cancelled_run_says_so():
+    """A cancelled run's result is a RunCancelledError, which is also concurrent.futures' own."""
+    run = Passing.perform_in(1000)
+    run.cancel()
+
+    with pytest.raises(RunCancelledError) as caught:
+        run.result(WAIT)
+
+    assert isinstance(caught.value, concurrent.futures.CancelledError)
+    assert run.id in str(caught.value)
+
+
+def test_result_of_a_discarded_run_names_the_reason():
+    """A discarded run's result is a RunDiscardedError with the reason."""
+
+    def give_up():
+        raise Discard("address unknown")
+
+    run = Passing.perform_async(give_up)
+
+    with pytest.raises(RunDiscardedError, match="address unknown") as caught:
+        run.result(WAIT)
+    assert caught.value.reason == run.reason == "address unknown"
+
+
+def test_many_threads_may_wait_for_one_run(gate, in_threads):
+    """Everybody who waits is woken."""
+    run = Passing.perform_async(gate)
+    threading.Timer(0.05, gate.open).start()
+
+    in_threads(lambda _: run.result(WAIT), 8)
+
+    assert run.done()
+
+
+def test_no_wake_up_is_lost_between_the_end_of_a_run_and_a_waiter(in_threads, interleaved):
+    """A wait that begins just as the run ends does not miss the end."""
+
+    def wait(_):
+        for _ in range(300):
+            assert Passing.perform_async().wait(WAIT)
+
+    in_threads(wait, 4)
+
+
+@pytest.mark.parametrize("timeout", [-1, float("nan"), float("inf"), "1", True, [], 10**400], ids=repr_of)
+def test_a_wrong_timeout_is_refused_by_name(timeout):
+    """Wait and result say what a timeout may be."""
+    run = Passing.perform_in(1000)
+
+    for call in (run.wait, run.result):
+        with pytest.raises((TypeError, ValueError), match="timeout must be"):
+            call(timeout)
+
+
+# Awaiting.
+
+
+def test_a_run_can_be_awaited_from_asyncio(gate):
+    """Await run gives the value, and the loop goes on meanwhile."""
+    turns: list[int] = []
+
+    async def main():
+        run = Passing.perform_async(gate)
+
+        async def others():
+            turns.append(1)
+            gate.open()
+
+        task = asyncio.create_task(others())
+        value = await asyncio.wait_for(_result(run), WAIT)
+        await task
+        return value
+
+    asyncio.run(main())
+
+    assert turns == [1]
+
+
+async def _result(run):
+    return await run
+
+
+def test_awaiting_a_failed_run_raises_its_error():
+    """Await run raises what the job raised."""
+
+    def fail():
+        raise LookupError("gone")
+
+    async def main():
+        await Passing.perform_async(fail)
+
+    with pytest.raises(LookupError, match="gone"):
+        asyncio.run(main())
+
+
+def test_an_ended_run_can_be_awaited_and_awaited_again():
+    """Await on a run that has ended returns at once, each time."""
+    run = Passing.perform_async(7)
+    run.result(WAIT)
+
+    async def main():
+        return [await run, await run, *await asyncio.gather(_result(run), _result(run))]
+
+    assert asyncio.run(main()) == [7, 7, 7, 7]
+
+
+def test_giving_up_an_await_leaves_the_run_alone(gate):
+    """Cancelling the task that awaits does not cancel the run."""
+    run = Passing.perform_async(gate)
+
+    async def main():
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(_result(run), 0.01)
+
+    asyncio.run(main())
+    gate.open()
+
+    assert run.wait(WAIT)
+    assert run.state is RunState.SUCCEEDED
+
+
+def test_an_event_loop_that_has_closed_harms_no_run(gate):
+    """A run whose awaiting loop is gone ends all the same, and nothing is logged as broken."""
+    run = Passing.perform_async(gate)
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(_result(run))
+    loop.run_until_complete(asyncio.wait([task], timeout=0.01))
+    loop.close()
+
+    gate.open()
+
+    assert run.wait(WAIT)
+    assert run.state is RunState.SUCCEEDED
+    task._log_destroy_pending = False  # asyncio would complain of the task that this test leaves undone
+
+
+# Deadlocks.
+
+
+def test_waiting_for_oneself_is_a_deadlock_error():
+    """A job that waits for its own run is told so at once."""
+    run = Passing.perform_async(lambda: current_run().wait())
+
+    with pytest.raises(DeadlockError):
+        run.result(WAIT)
+
+
+@pytest.mark.parametrize("timeout", [None, 30])
+def test_waiting_in_the_only_worker_for_the_same_class_is_a_deadlock_error(timeout):
+    """A job of the only worker that waits for another run of its class fails with what to do, instead of hanging."""
+
+    def wait_for_sibling():
+        return Single.perform_async().result(timeout)
+
+    run = Single.perform_async(wait_for_sibling)
+
+    with pytest.raises(DeadlockError, match=r"workers") as caught:
+        run.result(WAIT)
+    assert isinstance(caught.value, RuntimeError)
+    assert drain(WAIT)
+
+
+def test_waiting_for_a_delayed_run_of_the_only_worker_is_a_deadlock_error():
+    """Also a run that is not due yet needs the worker that waits for it."""
+    run = Single.perform_async(lambda: Single.perform_in(0.05).result())
+
+    with pytest.raises(DeadlockError):
+        run.result(WAIT)
+
+
+def test_waiting_with_a_second_worker_is_fine():
+    """With a worker to spare, a job may wait for another one of its class."""
+    run = Passing.perform_async(lambda: Passing.perform_async("inner").result(WAIT))
+
+    assert run.result(WAIT) == "inner"
+
+
+def test_two_workers_that_wait_for_each_other_are_told(make_gate):
+    """Of two workers that wait for runs behind each other, one gets a DeadlockError and the other its value."""
+    first, second = make_gate(), make_gate()
+
+    class Pair(Job, workers=2):
+        def perform(self, gate):
+            if gate is None:
+                return "inner"
+            gate()
+            return Pair.perform_async(None).result()
+
+    runs = [Pair.perform_async(first), Pair.perform_async(second)]
+    first.entered()
+    second.entered()
+    first.open()
+    second.open()
+
+    for run in runs:
+        assert run.wait(WAIT), "two workers wait for each other"
+    assert sorted(run.state.value for run in runs) == ["failed", "succeeded"] or {run.state for run in runs} == {
+        RunState.SUCCEEDED
+    }
+
+
+def test_a_deadlock_across_two_classes_is_told(make_gate):
+    """Single workers of two classes that wait for each other's next run do not hang."""
+    doors = make_gate(), make_gate()
+
+    class Left(Job, workers=1):
+        def perform(self, gate):
+            if gate is not None:
+                gate()
+                Right.perform_async(None).result()
+
+    class Right(Job, workers=1):
+        def perform(self, gate):
+            if gate is not None:
+                gate()
+                Left.perform_async(None).result()
+
+    runs = [Left.perform_async(doors[0]), Right.perform_async(doors[1])]
+    for door in doors:
+        door.entered()
+    for door in doors:
+        door.open()
+
+    for run in runs:
+        assert run.wait(WAIT), "two classes wait for each other"
+    assert {type(run.error) for run in runs} == {DeadlockError, type(None)}
+
+
+def test_a_deadlock_for_want_of_threads_is_told():
+    """With one thread in the process, a job that waits for a run of another class cannot go on, and is told."""
+    configure(max_threads=1)
+    try:
+        run = Single.perform_async(lambda: Passing.perform_async().result())
+
+        with pytest.raises(DeadlockError, match="max_threads"):
+            run.result(WAIT)
+        assert drain(WAIT)
+    finally:
+        configure(max_threads=32)
+
+
+def test_awaiting_in_the_only_worker_for_the_same_class_is_a_deadlock_error():
+    """Await inside an async job is watched as wait is."""
+
+    @job(workers=1)
+    async def outer(*, again):
+        if again:
+            await outer.perform_async(again=False)
+
+    with pytest.raises(DeadlockError):
+        outer.perform_async(again=True).result(WAIT)
+
+
+def test_two_async_jobs_that_await_each_other_are_told(make_gate):
+    """Await inside an async job is watched also where two workers wait for each other."""
+    doors = make_gate(), make_gate()
+
+    @job(workers=2)
+    async def outer(gate):
+        if gate is not None:
+            gate()
+            await outer.perform_async(None)
+
+    runs = [outer.perform_async(door) for door in doors]
+    for door in doors:
+        door.entered()
+    for door in doors:
+        door.open()
+
+    for run in runs:
+        assert run.wait(WAIT), "two async jobs await each other"
+
+
+# Cancelling.
+
+
+@pytest.mark.parametrize("delay", [None, 1000])
+def test_cancelling_a_run_that_waits_removes_it(gate, record, delay):
+    """cancel() before the start: the run is out of the queue, ends as cancelled, and is never performed."""
+    performed: list[int] = []
+    Single.perform_async(gate)
+    gate.entered()
+    run = (
+        Single.perform_async(lambda: performed.append(1))
+        if delay is None
+        else Single.perform_in(delay, lambda: performed.append(1))
+    )
+
+    assert run.cancel() is True
+
+    assert (run.state, run.done(), run.args) == (RunState.CANCELLED, True, ())
+    seen = stats()[Single.__job__.name]
+    assert (seen.queued, seen.scheduled) == (0, 0)
+    gate.open()
+    assert drain(WAIT)
+    assert performed == []
+    assert record.names(run) == ["job_enqueued", "job_cancelled"]
+
+
+def test_cancelling_a_run_between_attempts_ends_it():
+    """cancel() while a retry is waited for: there is no other attempt."""
+    run = Passing.using(retry=lambda attempt, error: 1000.0).perform_async(lambda: 1 / 0)
+    drain(WAIT)
+    assert run.state is RunState.RETRYING
+
+    assert run.cancel() is True
+
+    assert (run.state, run.error, stats()[Passing.__job__.name].retrying) == (RunState.CANCELLED, None, 0)
+
+
+def test_cancelling_a_running_run_asks_it_to_stop(gate, record):
+    """cancel() while running: should_stop turns true, checkpoint() raises, and the run ends as cancelled."""
+    seen: list[bool] = []
+
+    class Long(Job, retry=lambda attempt, error: 0.0):
+        def perform(self):
+            seen.append(self.should_stop)
+            gate()
+            seen.append(self.should_stop)
+            self.checkpoint()
+
+    run = Long.perform_async()
+    gate.entered()
+
+    assert run.cancel() is True
+    assert run.state is RunState.RUNNING
+    gate.open()
+
+    assert run.wait(WAIT)
+    assert seen == [False, True]
+    assert (run.state, run.attempt) == (RunState.CANCELLED, 1)
+    assert record.names(run) == ["job_enqueued", "job_started", "job_cancelled"]
+
+
+def test_a_running_run_that_ignores_its_cancellation_may_succeed(gate):
+    """A thread cannot be stopped from outside: a job that does not look succeeds."""
+    run = Passing.perform_async(gate)
+    gate.entered()
+
+    run.cancel()
+    gate.open()
+
+    assert run.wait(WAIT)
+    assert run.state is RunState.SUCCEEDED
+
+
+def test_a_cancelled_run_that_fails_is_not_tried_again(gate):
+    """Whatever a cancelled run raises, it ends as cancelled, without another attempt."""
+
+    def fail():
+        gate()
+        raise OSError
+
+    run = Passing.using(retry=lambda attempt, error: 0.0).perform_async(fail)
+    gate.entered()
+
+    run.cancel()
+    gate.open()
+
+    assert run.wait(WAIT)
+    assert (run.state, run.attempt) == (RunState.CANCELLED, 1)
+
+
+def test_cancelling_a_run_that_overran_keeps_it_from_being_tried_again(gate, record):
+    """cancel() counts also for a run that is past its timeout already."""
+
+    class Long(Job, timeout=0.02, retry=lambda attempt, error: 0.0):
+        def perform(self):
+            gate()
+            self.checkpoint()
+
+    run = Long.perform_async()
+    gate.entered()
+    _until(lambda: run.should_stop)
+
+    assert run.cancel() is True
+    gate.open()
+
+    assert run.wait(WAIT)
+    assert (run.state, run.attempt) == (RunState.CANCELLED, 1)
+
+
+def test_a_cancelled_run_that_overruns_stays_cancelled(gate, record):
+    """A timeout that passes after cancel() does not turn the cancellation into a failure with retries."""
+
+    class Long(Job, timeout=0.05, retry=lambda attempt, error: 0.0):
+        def perform(self):
+            gate()
+            self.checkpoint()
+
+    run = Long.perform_async()
+    gate.entered()
+    assert run.cancel() is True
+    _until(lambda: record.data("job_overran"))
+    gate.open()
+
+    assert run.wait(WAIT)
+    assert (run.state, run.attempt) == (RunState.CANCELLED, 1)
+
+
+def _until(condition):
+    """Look again and again, for at most WAIT seconds, whether a condition holds that nobody announces."""
+    pause = threading.Event()
+    for _ in range(int(WAIT / 0.005)):
+        if condition():
+            return
+        pause.wait(0.005)
+    raise AssertionError("what was waited for has not happened")
+
+
+def test_cancelling_an_ended_run_changes_nothing():
+    """cancel() on a run that has ended returns False."""
+    run = Passing.perform_async(3)
+    run.result(WAIT)
+
+    assert run.cancel() is False
+    assert run.result() == 3
+
+
+def test_a_run_cancelled_by_a_receiver_of_job_enqueued_is_not_performed(record):
+    """cancel() is allowed from the first moment on."""
+    performed: list[int] = []
+
+    def cancel(sender, run, **extra):
+        run.cancel()
+
+    with signals.job_enqueued.connected_to(cancel):
+        runs = [Passing.perform_async(lambda: performed.append(1)), Passing.perform_in(0, lambda: performed.append(1))]
+
+    for run in runs:
+        assert run.wait(WAIT)
+        assert run.state is RunState.CANCELLED
+    assert performed == []
+    assert drain(WAIT)
+
+
+def test_a_cancellation_that_races_the_start_ends_every_run_once(record, in_threads, interleaved):
+    """However cancel() and the worker race: a run is performed or cancelled unstarted, and closed once."""
+
+    class Raced(Job, workers=2):
+        def perform(self, number):
+            performed.append(number)
+
+    performed: list[int] = []
+    runs: list[tuple[int, Run]] = []
+
+    def produce(base):
+        for number in range(base * 1000, base * 1000 + 300):
+            run = Raced.perform_async(number)
+            run.cancel()
+            runs.append((number, run))
+
+    in_threads(produce, 4)
+    assert drain(WAIT)
+
+    assert max(Counter(performed).values(), default=1) == 1
+    for number, run in runs:
+        names = record.names(run)
+        assert run.done()
+        assert len(FINAL & set(names)) == 1
+        assert len([name for name in names if name in FINAL]) == 1
+        if number not in performed:
+            assert run.state is RunState.CANCELLED
+    seen = stats()[Raced.__job__.name]
+    assert (seen.succeeded + seen.cancelled, seen.queued) == (1200, 0)
+
+
+def test_a_cancellation_that_races_a_delay_ends_every_run_once(record, in_threads):
+    """However cancel() and the timer race, each delayed run is closed once and no count is left over."""
+
+    class Delayed(Job, workers=2):
+        def perform(self):
+            pass
+
+    runs: list[Run] = []
+
+    def produce(_):
+        for _ in range(200):
+            run = Delayed.perform_in(0.001)
+            run.wait(0.0011)
+            run.cancel()
+            runs.append(run)
+
+    in_threads(produce, 4)
+    assert drain(WAIT)
+
+    for run in runs:
+        assert [name in FINAL for name in record.names(run)].count(True) == 1
+    seen = stats()[Delayed.__job__.name]
+    assert (seen.succeeded + seen.cancelled, seen.queued, seen.scheduled) == (800, 0, 0)
+
+
+# One closing.
+
+
+def test_one_signal_one_count_and_one_log_line_close_a_run(record, caplog):
+    """Each outcome has exactly one closing signal and one count, and unless it is a success one log line."""
+    caplog.set_level(logging.INFO, "inproc_jobs")
+
+    def give_up():
+        raise Discard("why")
+
+    class Four(Job):
+        def perform(self, what=None):
+            if what:
+                what()
+
+    good = Four.perform_async()
+    bad = Four.perform_async(lambda: 1 / 0)
+    dropped = Four.perform_async(give_up)
+    gone = Four.perform_in(1000)
+    gone.cancel()
+    drain(WAIT)
+
+    for run, name, lines in (
+        (good, "job_succeeded", 0),
+        (bad, "job_failed", 1),
+        (dropped, "job_discarded", 1),
+        (gone, "job_cancelled", 1),
+    ):
+        assert run.wait(WAIT)
+        assert [sent for sent in record.names(run) if sent in FINAL] == [name]
+        assert sum(run.id in line for line in caplog.messages) == lines
+    seen = stats()[Four.__job__.name]
+    assert (seen.succeeded, seen.failed, seen.discarded, seen.cancelled) == (1, 1, 1, 1)
+
+
+def test_the_closing_signal_is_sent_before_wait_returns():
+    """Who waited for a run finds what the receivers of its closing signal did."""
+    told: list[Run] = []
+
+    def tell(sender, run, **extra):
+        threading.Event().wait(0.002)
+        told.append(run)
+
+    with signals.job_succeeded.connected_to(tell):
+        for _ in range(20):
+            run = Passing.perform_async()
+            assert run.wait(WAIT)
+            assert told[-1] is run
+
+
+def test_a_run_ended_by_shutdown_stays_ended_when_its_job_returns(gate, record):
+    """A run discarded at the deadline keeps that outcome, whatever its thread does later."""
+
+    class Late(Job):
+        def perform(self):
+            gate()
+
+    run = Late.perform_async()
+    gate.entered()
+
+    shutdown(timeout=0.05)
+    gate.open()
+
+    assert (run.state, run.reason) == (RunState.DISCARDED, "shutdown")
+    _until(lambda: not stats()[Late.__job__.name].busy)
+    assert [name for name in record.names(run) if name in FINAL] == ["job_discarded"]
+    assert (stats()[Late.__job__.name].succeeded, stats()[Late.__job__.name].discarded) == (0, 1)
+
+
+# Letting go.
+
+
+@pytest.fixture
+def no_collector():
+    """What goes away now, goes away by itself."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def _fail_with_cause(argument, other=None):
+    try:
+        raise KeyError("inner")
+    except KeyError as error:
+        raise ValueError("outer") from error
+
+
+def _fail_in_group(argument, other=None):
+    try:
+        _fail_with_cause(argument)
+    except ValueError as error:
+        inner = error
+    try:
+        raise ExceptionGroup("several", [inner])
+    finally:
+        del inner
+
+
+def _succeed(argument, other=None):
+    return None
+
+
+def _exit(argument, other=None):
+    raise SystemExit
+
+
+def _discard(argument, other=None):
+    raise Discard("no")
+
+
+@pytest.mark.parametrize("function", [_succeed, _fail_with_cause, _fail_in_group, _exit, _discard])
+def test_an_ended_run_holds_neither_arguments_nor_frames(no_collector, function):
+    """A kept run, and its kept error, keep no argument of the job alive; no collector is needed."""
+
+    class Holding(Job):
+        def perform(self, argument, other):
+            function(argument, other)
+
+    arguments = Argument(), Argument()
+    seen = [weakref.ref(argument) for argument in arguments]
+    run = Holding.perform_async(arguments[0], other=arguments[1])
+    del arguments
+
+    assert run.wait(WAIT)
+    error = run.error
+    drain(WAIT)
+
+    assert [one() for one in seen] == [None, None]
+    if error is not None:
+        assert error.__traceback__ is None
+
+
+def test_a_failed_async_run_holds_neither_arguments_nor_frames():
+    """The frames of a coroutine are let go of too."""
+
+    class Holding(Job):
+        async def perform(self, argument):
+            await asyncio.wait_for(self.fail(argument), 5)
+
+        async def fail(self, argument):
+            raise ValueError
+
+    argument = Argument()
+    seen = weakref.ref(argument)
+    run = Holding.perform_async(argument)
+    del argument
+
+    assert run.wait(WAIT)
+    drain(WAIT)
+    gc.collect()  # asyncio's own tasks are cyclic
+
+    assert seen() is None
+    assert isinstance(run.error, ValueError)
+
+
+@pytest.mark.parametrize("end", ["cancel", "timeout"])
+def test_a_run_whose_job_caught_the_checkpoint_holds_no_frames(no_collector, gate, end):
+    """A job that catches what checkpoint() raises, cleans up and returns, leaves no frame in the run."""
+
+    class Tidy(Job, timeout=0.02 if end == "timeout" else None):
+        def perform(self, argument):
+            gate()
+            try:
+                self.checkpoint()
+            except Exception:
+                return
+
+    argument = Argument()
+    seen = weakref.ref(argument)
+    run = Tidy.perform_async(argument)
+    del argument
+    gate.entered()
+    if end == "cancel":
+        run.cancel()
+    else:
+        _until(lambda: run.should_stop)
+    gate.open()
+
+    assert run.wait(WAIT)
+    drain(WAIT)
+
+    assert run.state is RunState.SUCCEEDED
+    assert seen() is None
+
+
+def test_a_cancelled_run_lets_go_of_its_arguments(no_collector):
+    """Also a run that never started, and whose time had not come, holds nothing once cancelled."""
+    argument = Argument()
+    seen = weakref.ref(argument)
+    run = Passing.perform_in(1000, argument)
+    del argument
+
+    run.cancel()
+
+    assert seen() is None
+
+
+def test_an_ended_run_nobody_keeps_is_gone(no_collector):
+    """The package itself keeps no ended run, with or without a timeout."""
+    seen = []
+    for _ in range(20):
+        run = Passing.using(timeout=100).perform_async()
+        assert run.wait(WAIT)
+        seen.append(weakref.ref(run))
+        del run
+    drain(WAIT)
+
+    _until(lambda: not any(one() for one in seen))
+
+
+def test_an_idle_worker_keeps_no_arguments(no_collector):
+    """The thread that performed a run holds nothing of it while it waits for the next."""
+    argument = Argument()
+    seen = weakref.ref(argument)
+    Passing.perform_async(argument).wait(WAIT)
+    del argument
+
+    _until(lambda: seen() is None)
+
+
+def test_what_result_raises_keeps_no_argument_alive(no_collector):
+    """To look at the error of a kept run changes nothing of what it keeps."""
+
+    def caller(run):
+        local = Argument()
+        with pytest.raises(ZeroDivisionError):
+            run.result(WAIT)
+        return weakref.ref(local)
+
+    run = Passing.perform_async(lambda: 1 / 0)
+
+    seen = caller(run)
+
+    gc.collect()
+    assert seen() is None, "the caller's frame lives on in run.error"
+
+
+# The current run.
+
+
+def test_current_run_is_the_run_inside_and_none_outside():
+    """current_run() answers anywhere in a job, and None elsewhere."""
+    run = Passing.perform_async(current_run)
+
+    assert run.result(WAIT) is run
+    assert current_run() is None

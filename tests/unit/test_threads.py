@@ -1,0 +1,301 @@
+"""The threads of the process: how many, for whom, fairly, and again after an end."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from inproc_jobs import Job, RunState, configure, drain, restart, shutdown, stats
+
+WAIT = 10.0  # seconds
+
+
+@pytest.fixture
+def max_threads():
+    """Set the most threads of the process, for this test."""
+    yield lambda number: configure(max_threads=number)
+    configure(max_threads=32)
+
+
+def workers_alive():
+    return [thread for thread in threading.enumerate() if thread.name.startswith("inproc_jobs-worker")]
+
+
+def test_nothing_starts_before_the_first_enqueue():
+    """Defining a job class, asking for stats and draining start no thread."""
+    before = set(threading.enumerate())
+
+    class Mail(Job):
+        def perform(self):
+            pass
+
+    stats()
+    assert drain(1)
+
+    assert set(threading.enumerate()) == before
+
+
+def test_threads_are_daemons_with_a_name():
+    """A worker's thread can be told by its name and holds up no exit."""
+
+    class Mail(Job):
+        def perform(self):
+            thread = threading.current_thread()
+            return thread.name, thread.daemon
+
+    name, daemon = Mail.perform_async().result(WAIT)
+
+    assert name.startswith("inproc_jobs-worker")
+    assert daemon
+
+
+def test_all_classes_together_keep_to_max_threads(max_threads, gate):
+    """max_threads bounds the threads at work in the process, whatever the number of job classes."""
+    max_threads(3)
+    lock = threading.Lock()
+    seen: list[int] = []
+    now = 0
+
+    def make(number):
+        class One(Job, workers=2, name=f"class {number}"):
+            def perform(self):
+                nonlocal now
+                with lock:
+                    now += 1
+                    seen.append(now)
+                threading.Event().wait(0.002)
+                with lock:
+                    now -= 1
+
+        return One
+
+    classes = [make(number) for number in range(5)]
+    for _ in range(20):
+        for one in classes:
+            one.perform_async()
+
+    assert drain(WAIT)
+    assert len(seen) == 100
+    assert max(seen) <= 3
+    assert len(workers_alive()) <= 3
+
+
+def test_one_thread_serves_all_classes_fairly(max_threads, gate):
+    """With max_threads=1 a class with few runs does not wait for the whole backlog of another."""
+    max_threads(1)
+    order: list[str] = []
+
+    class Busy(Job, workers=1):
+        def perform(self, first=None):
+            if first:
+                first()
+            threading.Event().wait(0.001)
+            order.append("busy")
+
+    class Rare(Job, workers=1):
+        def perform(self):
+            order.append("rare")
+
+    Busy.perform_async(gate)
+    gate.entered()
+    for _ in range(300):
+        Busy.perform_async()
+    Rare.perform_async()
+    gate.open()
+
+    assert drain(WAIT)
+    assert order.index("rare") < 150
+
+
+def test_a_flood_of_one_class_does_not_starve_another(max_threads, gate):
+    """A class whose queue never gets empty gives way again and again."""
+    max_threads(1)
+
+    class Flood(Job, workers=1):
+        def perform(self):
+            threading.Event().wait(0.001)
+            if not ended.is_set():
+                Flood.perform_async()
+
+    class Rare(Job, workers=1):
+        def perform(self):
+            pass
+
+    ended = threading.Event()
+    Flood.perform_async()
+    try:
+        for _ in range(5):
+            assert Rare.perform_async().wait(WAIT)
+    finally:
+        ended.set()
+
+    assert drain(WAIT)
+
+
+def test_a_raised_limit_holds_for_what_waits_already(max_threads, make_gate):
+    """configure(max_threads=...) takes effect for the work there is."""
+    max_threads(1)
+    first, second = make_gate(), make_gate()
+
+    class Mail(Job, workers=2):
+        def perform(self, gate):
+            gate()
+
+    runs = [Mail.perform_async(first), Mail.perform_async(second)]
+    first.entered()
+    max_threads(2)
+    runs.append(Mail.perform_in(0, second))
+
+    second.entered()
+    first.open()
+    second.open()
+    assert drain(WAIT)
+    assert {run.state for run in runs} == {RunState.SUCCEEDED}
+
+
+def test_threads_of_an_idle_process_end_with_the_shutdown():
+    """An idle shutdown leaves no thread and takes less than 50 ms."""
+
+    class Mail(Job):
+        def perform(self):
+            pass
+
+    for _ in range(10):
+        Mail.perform_async()
+    assert drain(WAIT)
+    elapsed = []
+    for _ in range(3):
+        started = time.monotonic()
+        shutdown()
+        elapsed.append(time.monotonic() - started)
+        restart()
+        Mail.perform_async().wait(WAIT)
+
+    assert min(elapsed) < 0.05
+
+
+def test_a_restart_after_a_hung_run_starts_threads_again():
+    """After a shutdown that a run did not heed, restart() gives a runtime that performs jobs, each time."""
+
+    class Hung(Job, workers=2):
+        def perform(self, inside, out):
+            inside.set()
+            out.wait(WAIT)
+
+    class Mail(Job):
+        def perform(self):
+            pass
+
+    for _ in range(40):
+        inside, out = threading.Event(), threading.Event()
+        Hung.perform_async(inside, out)
+        assert inside.wait(WAIT)
+        assert Mail.perform_async().wait(WAIT)
+
+        shutdown(timeout=0.001)
+        out.set()
+        restart()
+
+        assert Mail.perform_async().wait(5), "no thread was started after the restart"
+
+
+def test_a_restart_while_a_hung_run_goes_on_serves_the_others(gate):
+    """A run that hangs across a shutdown keeps its thread and no other."""
+
+    class Hung(Job, workers=1):
+        def perform(self):
+            gate()
+
+    class Mail(Job):
+        def perform(self):
+            pass
+
+    Hung.perform_async()
+    gate.entered()
+    shutdown(timeout=0.01)
+    restart()
+
+    for _ in range(20):
+        assert Mail.perform_async().wait(WAIT)
+
+
+def test_enqueues_that_race_a_shutdown_and_restart_wedge_nothing(interleaved):
+    """Whatever an enqueue meets around a shutdown, after the restart jobs are performed again."""
+
+    class Mail(Job, workers=2):
+        def perform(self):
+            pass
+
+    ended = threading.Event()
+
+    def produce():
+        while not ended.is_set():
+            try:
+                Mail.perform_async().wait(0.001)
+            except RuntimeError:
+                pass
+
+    producers = [threading.Thread(target=produce) for _ in range(3)]
+    for producer in producers:
+        producer.start()
+    try:
+        for _ in range(50):
+            shutdown(timeout=0.5)
+            restart()
+    finally:
+        ended.set()
+        for producer in producers:
+            producer.join(WAIT)
+
+    assert Mail.perform_async().wait(WAIT)
+
+
+def test_a_shutdown_starts_no_threads(python):
+    """Stopping a process with idle workers starts none anew: the threads of twenty shutdowns are few."""
+    done = python(
+        """
+        import threading
+        from inproc_jobs import Job, restart, shutdown
+
+        started = []
+        start = threading.Thread.start
+        threading.Thread.start = lambda self: (started.append(self), start(self))
+
+        class Mail(Job):
+            def perform(self):
+                pass
+
+        for _ in range(20):
+            Mail.perform_async().wait(10)
+            shutdown(10)
+            restart()
+        print(len(started))
+        """
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert int(done.stdout) <= 20 * 5
+
+
+def test_a_process_ends_right_after_its_last_run(python):
+    """An exit while a worker is just done with the last run adds no wait."""
+    elapsed = []
+    for _ in range(8):
+        started = time.monotonic()
+        done = python(
+            """
+            from inproc_jobs import Job
+
+            class Mail(Job):
+                def perform(self):
+                    pass
+
+            Mail.perform_async().wait(10)
+            """
+        )
+        elapsed.append(time.monotonic() - started)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+    assert max(elapsed) < 5
