@@ -1,4 +1,4 @@
-"""How a plain script ends: what it accepted is done, in time, and it ends as it would have ended without the package."""
+"""How a plain script ends: what it accepted is done, in time, and it ends as it would have without the package."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MAINS = {
     "in a loop": "while True: pass",
     "in a system call": "import select; select.select([], [], [], 30)",
     "waiting for an event": "threading.Event().wait(30)",
-    "joining a thread": "helper = threading.Thread(target=pause, args=(30,), daemon=True); helper.start(); helper.join()",
+    "joining a thread": "one = threading.Thread(target=pause, args=(30,), daemon=True); one.start(); one.join()",
     "reading a queue": "import queue; queue.SimpleQueue().get()",
     "in an event loop": "import asyncio; asyncio.run(asyncio.Event().wait())",
     "waiting for a run": "Slow.perform_async(99, 1).wait(30); pause(30)",

@@ -55,7 +55,7 @@ def did(lines: list[str], who: str) -> list[int]:
 @pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
 @pytest.mark.parametrize("fork", FORKS.values(), ids=FORKS)
 def test_a_child_works_for_itself(fork: str, end: str):
-    """Forked while the queue is busy, the child performs its own run and none of the parent's, which are performed once."""
+    """Forked beside a busy queue, the child performs its own run and none of the parent's; those are performed once."""
     ended = forking(f"""
         for number in range(20): Told.perform_async(number, 0.1)
         pause(0.05)  # nobody holds a lock then, and a fork without hooks can leave none locked in the child
@@ -120,7 +120,7 @@ def test_a_child_stops_by_a_signal(fork: str, number: str):
 
 
 def test_a_run_of_the_parent_in_a_child():
-    """In a child, waiting for a run of the parent says what is wrong instead of waiting for ever; the parent's wait goes on."""
+    """In a child, waiting for a run of the parent says what is wrong; the parent's own wait goes on."""
     ended = forking("""
         theirs, later = Told.perform_async(0, 0.5), Told.perform_in(0.5, 1)
         child = os.fork()
@@ -227,7 +227,7 @@ def test_a_process_of_multiprocessing_names_what_it_discards():
 
 
 def test_two_hundred_forks_beside_an_enqueueing_thread():
-    """Forked at any moment of another thread's enqueue, a child never hangs, and every run is performed once, at home."""
+    """Forked at any moment of another thread's enqueue, no child hangs, and every run is performed once, at home."""
     ended = forking(
         """
         def enqueue():

@@ -1,4 +1,4 @@
-"""Behind gunicorn: SIGTERM to the master finishes what the workers have accepted, and a hung job holds it up no longer than said."""
+"""Behind gunicorn: SIGTERM to the master finishes what the workers have accepted, and a hung job does not stop that."""
 
 from __future__ import annotations
 

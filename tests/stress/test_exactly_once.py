@@ -148,7 +148,7 @@ FAILURES: list[Callable[[], object]] = [
 @pytest.mark.usefixtures("hasty")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_failures_of_every_kind_beside_broken_receivers(caplog: pytest.LogCaptureFixture):
-    """One run in five fails, in every way there is, and every receiver raises: each good run is performed once all the same."""
+    """One run in five fails, in every way there is, and every receiver raises: each good run is performed once."""
     caplog.set_level("CRITICAL")
     total = 20_000 * SCALE
     good: queue.SimpleQueue[int] = queue.SimpleQueue()
@@ -200,7 +200,7 @@ def test_failures_of_every_kind_beside_broken_receivers(caplog: pytest.LogCaptur
 
 @pytest.mark.usefixtures("hasty")
 def test_producers_racing_a_shutdown(caplog: pytest.LogCaptureFixture):
-    """Four producers race a shutdown, 200 times: what was accepted was finished or is reported, what was not has raised."""
+    """Four producers race a shutdown, 200 times: what was accepted is finished or reported, what was not has raised."""
     caplog.set_level("CRITICAL")
     performed: queue.SimpleQueue[Run[None]] = queue.SimpleQueue()
 

@@ -1,4 +1,4 @@
-"""Enqueues that interrupt other enqueues, and threads that die where nobody expects it: nothing locks up, nothing is lost."""
+"""Enqueues that interrupt enqueues, and threads that die where nobody expects it: nothing locks up or is lost."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def raise_in(thread: int, error: type[BaseException]) -> None:
 @pytest.mark.parametrize("announced", [False, True], ids=["no receiver", "a receiver"])
 @pytest.mark.parametrize("max_queue", [1_000_000, 300], ids=["a long queue", "a short queue"])
 def test_enqueues_in_a_signal_handler(max_queue: int, announced: bool):
-    """A timer signal interrupts 20,000 enqueues, and its handler enqueues: no deadlock, and each run is performed once."""
+    """A timer signal interrupts 20,000 enqueues, its handler enqueues: no deadlock, and each run is performed once."""
     total = 20_000 * SCALE
     accepted: list[int] = []
     by_handler: list[int] = []
