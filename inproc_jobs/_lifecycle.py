@@ -59,13 +59,13 @@ import signal
 import sys
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from types import FrameType
 from typing import Any, Protocol
 
 from . import _clock, _report
-from ._spawn import spawn
+from ._spawn import join, spawn
 
 SAME_REQUEST = 0.5  # seconds within which a second SIGINT is the same one: a process group's and its master's
 WATCHDOG = 0.8  # seconds past the deadline at which a process that cannot move is ended
@@ -91,8 +91,8 @@ class Host(Protocol):
     def is_at_work(self) -> bool:
         """Return whether a thread still performs a run, or what has been one."""
 
-    def threads(self) -> Iterable[threading.Thread]:
-        """Return the threads at work, for which no exit must wait."""
+    def detach(self) -> Iterable[threading.Thread]:
+        """Start no more threads that an exit would wait for, and return those there are."""
 
     def forked(self) -> None:
         """Start anew: this is the child of a fork."""
@@ -105,6 +105,7 @@ _signal: int | None = None  # what this process is to die of
 _impatient = False  # whether the wait has been cut short
 _watched = False  # whether the watchdog stands by
 _blind = False  # whether it stood by in the parent at the fork: faulthandler then waits for ever for a thread not here
+_forked = False  # whether this process was forked from one that had imported this module
 _pipe: tuple[int, int] | None = None  # into which the interpreter's C handler writes the number of each signal
 _listening = False  # whether a thread has been told to read it
 _listener: threading.Thread | None = None  # that thread
@@ -157,8 +158,8 @@ def deafen() -> None:
     _listening = False
     listener = _listener
     os.write(_pipe[1], b"\0")
-    if listener is not None and listener is not threading.current_thread():
-        listener.join(SAME_REQUEST)
+    if listener is not None:
+        join(listener, SAME_REQUEST)
 
 
 def _listen(pipe: int) -> None:
@@ -186,13 +187,17 @@ def _on_signal(number: int, _: FrameType | None) -> None:
 
 
 def _stop_for(number: int) -> None:
-    global _signal
+    global _signal, _listener
     if _host is None or (_signal is None and _host.is_idle()):
         _die(number)
     elif _signal is None:
         _signal = number
         _note_stop()
-        spawn(_finish_and_die, "inproc_jobs-stop")
+        with suppress(RuntimeError):
+            spawn(_finish_and_die, "inproc_jobs-stop")
+            return
+        _listener = None  # no thread is to be had: if this one is the listener, it cannot listen meanwhile
+        _finish_and_die()
     elif number == signal.SIGINT:
         _grow_impatient(_host)
 
@@ -225,20 +230,28 @@ def _finish_and_die() -> None:
 def _main_thread_ended() -> None:
     """The first door."""
     global _left
-    _finish(finally_=False)
-    joined: Any = getattr(concurrent.futures.thread, "_threads_queues", {})
-    # Its own thread, too: in a child that an executor's thread has forked, it would be asked to join itself.
-    for thread in (threading.current_thread(), *(_host.threads() if _host is not None else ())):
-        joined.pop(thread, None)
-    if _signal is None:
-        _left = _clock.now()
+    with _patience():
+        _finish(finally_=_ends_without_atexit())
+        joined: Any = getattr(concurrent.futures.thread, "_threads_queues", {})
+        # Its own thread, too: in a child that an executor's thread has forked, it would be asked to join itself.
+        for thread in (threading.current_thread(), *(_host.detach() if _host is not None else ())):
+            joined.pop(thread, None)
+        if _signal is None:
+            _left = _clock.now()
+
+
+def _ends_without_atexit() -> bool:
+    """Return whether this is a forked child of multiprocessing: it opens the first door, then calls ``os._exit``."""
+    process = sys.modules.get("multiprocessing.process")
+    return _forked and process is not None and process.parent_process() is not None
 
 
 def _interpreter_exits() -> None:
     """The second door."""
-    _finish(finally_=True)
-    if _signal is not None:
-        _die(_signal)
+    with _patience():
+        _finish(finally_=True)
+        if _signal is not None:
+            _die(_signal)
 
 
 def _finish(*, finally_: bool) -> None:
@@ -247,13 +260,28 @@ def _finish(*, finally_: bool) -> None:
         return
     deadline = _note_stop() + host.shutdown_timeout()
     with _watchdog(host, deadline, finally_=finally_):
-        while True:
-            try:
-                host.finish(_clock.now() if _impatient else deadline, finally_=finally_)
-            except KeyboardInterrupt:
-                _grow_impatient(host)
-                continue
-            return
+        host.finish(_clock.now() if _impatient else deadline, finally_=finally_)
+
+
+@contextmanager
+def _patience() -> Iterator[None]:
+    """Have a Ctrl-C end the wait at a door, where Python's own handler would raise into whatever is being done."""
+    ours = (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    )
+    if ours:
+        signal.signal(signal.SIGINT, _on_interrupt)
+    try:
+        yield
+    finally:
+        if ours:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _on_interrupt(_: int, __: FrameType | None) -> None:
+    if _host is not None:
+        _grow_impatient(_host)
 
 
 @contextmanager
@@ -309,9 +337,10 @@ def leave_child() -> None:
 
 
 def _after_fork() -> None:
-    global _began, _left, _signal, _impatient, _pipe, _listening, _listener, _blind
+    global _began, _left, _signal, _impatient, _forked, _pipe, _listening, _listener, _blind
     _began = _left = _signal = _listener = None
     _impatient = _listening = False
+    _forked = True
     _blind = _blind or _watched
     if _pipe is not None:  # the parent's: what this process wrote into it would stop the parent
         signal.set_wakeup_fd(-1)

@@ -54,7 +54,7 @@ class JobQueue(queue.Queue[Run[Any]]):
         self.prefix = prefix
         self.closed = False  # refuses what is new
         self.swept = False  # refuses also what comes back
-        self.late: list[Run[Any]] = []  # discarded after the last sweep
+        self._discarded: list[Run[Any]] = []  # by the shutdown: its report's list
         self.scheduled = 0
         self.retrying = 0
         self.watches: dict[Run[Any], Watch] = {}  # of attempts with a timeout
@@ -138,8 +138,12 @@ class JobQueue(queue.Queue[Run[Any]]):
     def _recheck(self, run: Run[Any]) -> None:
         """Refuse a run after all that came in while the queue was being closed, if the last sweep has missed it."""
         with self.mutex:
-            if self.swept and self._remove(run):
-                raise self.shutdown_error()
+            if not self.swept:
+                return
+            removed = self._remove(run)
+        if removed:
+            raise self.shutdown_error()
+        self.discard(run)  # a worker has taken it, behind the sweep's back
 
     def _put_with_care(self, item: Run[Any], timeout: float | None) -> None:
         """Let a run in that has a priority, or is announced, or meets a queue that is full or closed."""
@@ -186,7 +190,7 @@ class JobQueue(queue.Queue[Run[Any]]):
                     self._put(run)
                     self.nudge()
             if late:
-                self._discard_late(run)
+                self.discard(run)
 
     def nudge(self) -> None:
         """See that a worker comes if a run waits and the queue may have one more."""
@@ -225,7 +229,7 @@ class JobQueue(queue.Queue[Run[Any]]):
                 if not late and run._state is SCHEDULED:  # else a receiver has cancelled it
                     self.timer.insert(when, readmit, run, wall=wall)
             if late:
-                self._discard_late(run)
+                self.discard(run)
 
     def retry(self, run: Run[Any], error: BaseException, delay: float, tally: Tally) -> bool:
         """Have *run* tried again in *delay* seconds; False if it must stop, or the process is past its deadline."""
@@ -262,7 +266,7 @@ class JobQueue(queue.Queue[Run[Any]]):
             if not late:
                 self._put(run)
         if late:
-            self._discard_late(run)
+            self.discard(run)
         self.nudge()
 
     def _uncount(self, run: Run[Any]) -> bool:
@@ -395,12 +399,14 @@ class JobQueue(queue.Queue[Run[Any]]):
             if not late:
                 self._level(run).appendleft(run)
         if late:
-            self._discard_late(run)
+            self.discard(run)
 
-    def _discard_late(self, run: Run[Any]) -> None:
-        """Discard an accepted run that was between two places when the queue was swept."""
-        if run.close(DISCARDED, "shutdown"):
-            self.late.append(run)
+    def discard(self, run: Run[Any]) -> bool:
+        """Discard an accepted run that a shutdown's sweep has met, or has missed; return False if it has ended."""
+        if not run.close(DISCARDED, "shutdown"):
+            return False
+        self._discarded.append(run)
+        return True
 
     def overran(self, worker: Worker, run: Run[Any]) -> None:
         """Give the hung worker's place to another one, and say where it hangs; on the timer's thread."""
@@ -444,7 +450,6 @@ class JobQueue(queue.Queue[Run[Any]]):
         """Accept work again."""
         with self.mutex:
             self.closed = self.swept = False
-            self.late.clear()
             self._figure()
 
     def pop_oldest(self, priority: int) -> Run[Any] | None:
@@ -455,16 +460,24 @@ class JobQueue(queue.Queue[Run[Any]]):
                     return level.popleft() if level[0]._options.priority <= priority else None
             return None
 
-    def sweep(self, me: int) -> list[Run[Any]]:
-        """Refuse all, and return what is left, waiting or at work in threads other than *me*; the caller closes it."""
+    def sweep(self, me: int, discarded: list[Run[Any]]) -> list[Run[Any]]:
+        """Refuse all, and return what is left, waiting or at work in threads other than *me*; the caller discards it.
+
+        What is discarded is added to *discarded* from now on.
+        """
         with self.mutex:
+            self._discarded = discarded
             self.closed = self.swept = True
             self._figure()
-            left = [worker.hand[0] for worker in list(self._workers) if worker.hand and worker.thread != me]
+            left = []
             for level in self._levels:
                 with suppress(IndexError):  # raised when it is empty; workers take from it meanwhile
                     while True:
                         left.append(level.popleft())
+            # Afterwards, or a run that goes from a level to a hand would be missed in both.
+            for worker in list(self._workers):
+                if worker.thread != me:
+                    left += worker.hand
             return left
 
     def abandon(self) -> None:

@@ -15,11 +15,13 @@ from . import _clock, _lifecycle, _run, signals
 from ._definition import Definition
 from ._options import Options, Settings, merged_settings
 from ._queue import JobQueue, readmit
-from ._run import DISCARDED, Run
+from ._run import Run
 from ._stats import NO_STATS, Stats
 from ._threads import Threads
 from ._timer import Timer
 
+MAX_WAIT = 3600.0  # seconds; a lock cannot wait for centuries
+ASK_AGAIN = 0.05  # seconds until a drain that can have no thread tries again (at the exit of Python 3.12.1: none)
 ENDING = 0.2  # seconds that a shutdown waits for its idle threads to end, which takes them some microseconds
 
 _KEEP: Any = object()  # the default of a setting that is not given
@@ -67,7 +69,7 @@ class Runtime:
 
     def apply(self, settings: Settings) -> None:
         """Take over changed settings; they hold from the next thread and the next delay on."""
-        self.threads.max_threads = settings.max_threads
+        self.threads.resize(settings.max_threads)
         self.timer.limit = settings.max_scheduled
 
     def queue(self, definition: Definition) -> JobQueue:
@@ -76,7 +78,7 @@ class Runtime:
             new = JobQueue(definition, threads=self.threads, timer=self.timer, pid=self.pid, prefix=self.prefix)
             self._queues.add(weakref.ref(new, self._queues.discard))
             if self._closed:
-                new.sweep(0)
+                new.sweep(0, [])
             # A signal handler may have made the first enqueue meanwhile: one call of C code settles which queue it is.
             queue: JobQueue = definition.queues.setdefault(self.pid, new)
             definition.queue = queue
@@ -111,20 +113,27 @@ class Runtime:
         threads = self.threads
         for queue in self.queues():
             queue.nudge()
-        if not threads.alive() and not self.timer.alive():  # Python 3.12.0 and 3.12.1 start none at their exit
-            threads.serve_here()
         with threads.changed:
             threads.watchers += 1
         try:
-            with threads.changed:
-                while not self.quiet(deadline):
+            while True:
+                wait = MAX_WAIT if self.timer.revive() else self._work_here()
+                with threads.changed:
+                    if self.quiet(deadline):
+                        break
                     left = min(deadline, self._deadline or deadline) - _clock.now()
                     if left <= 0:
                         return False
-                    threads.changed.wait(left)
+                    threads.changed.wait(min(left, wait))
         finally:
             threads.watchers -= 1
         return not any(queue.scheduled or queue.retrying for queue in self.queues())
+
+    def _work_here(self) -> float:
+        """Do what is due in this thread, because no other can be had; return the seconds until the next look."""
+        self.timer.call_here()
+        self.threads.serve_here()
+        return ASK_AGAIN
 
     def shutdown(self, deadline: float) -> ShutdownReport:
         """Drain until *deadline* (monotonic), then refuse what is new and discard what is left.
@@ -155,11 +164,11 @@ class Runtime:
         self.drain(deadline)
         self._close()
         self.drain(deadline)  # what came in between the last look and the closing
-        discarded = self._sweep()
+        discarded: list[Run[Any]] = []
+        self._sweep(discarded)
         self.threads.stop(_clock.now() + ENDING)
         self.timer.stop(_clock.now() + ENDING)
         _lifecycle.deafen()
-        discarded += [run for queue in self.queues() for run in queue.late]
         after = self._totals()
         report = ShutdownReport(after[0] - before[0], after[1] - before[1], discarded, _clock.now() - started)
         signals.emit(signals.shutdown_finished, self, report=report)
@@ -197,17 +206,16 @@ class Runtime:
         for queue in self.queues():
             queue.close()
 
-    def _sweep(self) -> list[Run[Any]]:
-        """Discard whatever is left."""
+    def _sweep(self, discarded: list[Run[Any]]) -> None:
+        """Discard whatever is left, and add it to *discarded*, as what comes late will be."""
         me = threading.get_ident()
-        discarded = []
         for queue in self.queues():
-            for run in queue.sweep(me):
-                if run.close(DISCARDED, "shutdown"):
-                    discarded.append(run)
+            for run in queue.sweep(me, discarded):
+                if queue.discard(run):
                     queue.stop(run)
-        later = self.timer.take(readmit)
-        return discarded + [run for run in later if run._queue.withdraw(run) and run.close(DISCARDED, "shutdown")]
+        for run in self.timer.take(readmit):
+            if run._queue.withdraw(run):
+                run._queue.discard(run)
 
     def _totals(self) -> tuple[int, int]:
         tallies = [queue.tally() for queue in self.queues()]
@@ -280,9 +288,9 @@ class _Process:
         runtime = self.existing()
         return runtime is not None and runtime.threads.at_work()
 
-    def threads(self) -> Iterable[threading.Thread]:
+    def detach(self) -> Iterable[threading.Thread]:
         runtime = self.existing()
-        return runtime.threads.alive() if runtime is not None else ()
+        return () if runtime is None else runtime.threads.detach()
 
     def forked(self) -> None:
         runtime, self.runtime = self.runtime, None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 
 def spawn(main: Callable[[], object], name: str) -> None:
@@ -20,8 +21,18 @@ def spawn(main: Callable[[], object], name: str) -> None:
     _thread.start_new_thread(_begin, (main, name))
 
 
+def join(thread: threading.Thread, seconds: float) -> None:
+    """Wait until *thread*, started here or by an executor, has ended, at most *seconds*.
+
+    Does not wait for the calling thread, nor for one that serves itself as above, which nothing can join.
+    """
+    if thread is not threading.current_thread():
+        with suppress(RuntimeError, AssertionError):  # of a dummy thread: an assertion up to Python 3.12
+            thread.join(max(0.0, seconds))
+
+
 def _begin(main: Callable[[], object], name: str) -> None:
-    try:
+    with suppress(RuntimeError):
         threading.Thread(target=main, name=name, daemon=True).start()
-    except RuntimeError:
-        main()
+        return
+    main()  # outside of an except: what it raises would be taken for a consequence

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 from . import _clock, _report
 from ._mover import mover
+from ._spawn import join
 from ._timer import Timer
 from .errors import DeadlockError
 
@@ -65,8 +66,10 @@ class Threads:
         self._starting: set[object] = set()  # a ticket for each thread asked for that has not come yet
         self._asked = False  # whether the timer is about to start threads
         self._stopped = False
-        self._lock = threading.RLock()  # guards _executor and _waiting
+        self._submitting = threading.RLock()  # guards _executor and _detached, and is held while a thread starts
         self._executor: ThreadPoolExecutor | None = None
+        self._detached = False  # whether threads are started without the executor
+        self._lock = threading.RLock()  # guards _waiting
         self._waiting: dict[int, Any] = {}  # by thread: the run it waits for without a limit
 
     def call(self, hand_over: Callable[[], object]) -> None:
@@ -84,7 +87,9 @@ class Threads:
     def _ask_for_threads(self) -> None:
         # Whoever changes one of the numbers looks at all of them afterwards, so of two racing threads one sees both
         # changes, and no lock is needed.
-        if not self._asked and not self._stopped and self._shortage() > 0:
+        if self._asked:
+            self._timer.revive()
+        elif not self._stopped and self._shortage() > 0:
             self._asked = True
             self._timer.call_soon(self._start_threads)
 
@@ -101,26 +106,50 @@ class Threads:
             ticket = object()
             self._starting.add(ticket)
             self._timer.insert(_clock.now() + ARRIVAL, self._expect, ticket)
-            with self._lock:
-                if self._executor is None:
-                    self._executor = ThreadPoolExecutor(self.max_threads, NAME)
-                executor = self._executor
+            if not self._submit(ticket) and not self._start_thread(ticket):
+                return
+
+    def _submit(self, ticket: object) -> bool:
+        with self._submitting:
+            if self._detached:
+                return False
+            if self._executor is None:
+                self._executor = ThreadPoolExecutor(self.max_threads, NAME)
             try:
-                executor.submit(self._serve, ticket)
+                self._executor.submit(self._serve, ticket)
             except RuntimeError:  # no more to be had, or an interpreter that is exiting has closed all executors
-                if not self._start_thread(ticket):
-                    return
+                return False
+        return True
+
+    def detach(self) -> list[threading.Thread]:
+        """Use the executor no more, for the interpreter's exit waits for an executor's threads; return those there are.
+
+        Waits for a start that is under way: only after it is the thread on the list of those that are joined.
+        """
+        with self._submitting:
+            self._detached = True
+        self._drop_executor()
+        return [thread for thread in threading.enumerate() if thread.name.startswith(NAME)]
+
+    def resize(self, max_threads: int) -> None:
+        """Have another limit, for what is ready already, too."""
+        if max_threads != self.max_threads:
+            self.max_threads = max_threads
+            self._drop_executor()  # its own limit cannot be changed
+            self._ask_for_threads()
 
     def _start_thread(self, ticket: object) -> bool:
         try:
             threading.Thread(target=self._serve, args=(ticket,), name=NAME, daemon=True).start()
+            return True
         except RuntimeError as error:
             # Nothing is lost: what is ready stays so, such workers as there are take it, and _expect asks again.
-            _report.log(_logger, logging.ERROR, "no thread for a worker: %s", _report.describe(error))
-            if not self._serving:
-                self.serve_here()
-            return False
-        return True
+            # Python 3.12.0 and 3.12.1 start no thread once the main one has ended, which is nobody's error.
+            level = logging.ERROR if threading.main_thread().is_alive() else logging.DEBUG
+            _report.log(_logger, level, "no thread for a worker: %s", _report.describe(error))
+        if not self._serving:
+            self.serve_here()
+        return False
 
     def serve_here(self) -> None:
         """Work on what is ready in this thread, because no other can be had."""
@@ -137,7 +166,7 @@ class Threads:
         self._ask_for_threads()
 
     def _drop_executor(self) -> None:
-        with self._lock:
+        with self._submitting:
             executor, self._executor = self._executor, None
         if executor is not None:
             executor.shutdown(wait=False)
@@ -204,8 +233,7 @@ class Threads:
             self.ready.put(None)
         self._drop_executor()
         for thread in idle:
-            if thread is not threading.current_thread():
-                thread.join(max(0.0, deadline - _clock.now()))
+            join(thread, deadline - _clock.now())
 
     def resume(self) -> None:
         """Start threads again when they are needed; those that were at work at the stop and still are go on."""

@@ -14,12 +14,10 @@ from functools import partial
 from typing import Any
 
 from . import _clock, _lifecycle, _report
-from ._spawn import spawn
+from ._spawn import join, spawn
 
 LINGER = 10.0  # seconds the thread stays without an entry
-WALL_CHECK = (
-    1.0  # seconds between two looks at the wall clock while a perform_at is pending: nothing announces that it was set
-)
+WALL_CHECK = 1.0  # seconds between two looks at the wall clock, of which nothing announces that it was set
 MAX_WAIT = 3600.0  # seconds; a lock cannot wait for centuries
 
 Entry = tuple[float, int, Callable[[Any], object], Any]  # due, order of insertion, call, its argument
@@ -62,9 +60,18 @@ class Timer:
             if not self._alive:
                 self._start()
 
-    def alive(self) -> bool:
-        """Return whether the thread lives, or is about to."""
-        return self._alive
+    def revive(self) -> bool:
+        """See that the thread lives if a call is pending; return False if none is to be had."""
+        with self._lock:
+            if self._alive or not (self._delays or self._moments):
+                return True
+            self._start()
+            return self._alive
+
+    def call_here(self) -> None:
+        """Make the calls that are due in this thread, because no other can be had."""
+        while (entry := self._due()) is not None:
+            self._call(entry)
 
     def full(self) -> bool:
         """Return whether as many calls are pending as should be; ``insert`` takes more all the same."""
@@ -111,8 +118,8 @@ class Timer:
             self._stopping = True
             self._changed.notify()
             thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(max(0.0, deadline - _clock.now()))
+        if thread is not None:
+            join(thread, deadline - _clock.now())
 
     def _start(self) -> None:
         self._alive = True
@@ -128,15 +135,8 @@ class Timer:
         _lifecycle.listen()  # from the first thing that there is to finish on
         try:
             while (entry := self._next()) is not None:
-                error = _report.guarded(partial(entry[2], entry[3]))
-                self._calling = None
+                self._call(entry)
                 del entry
-                self.after_call()
-                if error is not None:
-                    text = _report.trace(error)
-                    _report.log(_logger, logging.ERROR, "the timer's call raised", text=text)
-                    _report.strip(error)
-                    del error
         finally:
             with self._lock:
                 self._alive = False
@@ -144,28 +144,50 @@ class Timer:
                 if self._delays or self._moments:  # it died of a MemoryError, or an entry came at the last moment
                     self._start()
 
+    def _call(self, entry: Entry) -> None:
+        error = _report.guarded(partial(entry[2], entry[3]))
+        self._calling = None
+        self.after_call()
+        if error is not None:
+            _report.log(_logger, logging.ERROR, "the timer's call raised", text=_report.trace(error))
+            _report.strip(error)
+
     def _next(self) -> Entry | None:
         """Wait for the next call and take it out; None after some idle seconds, or when told to stop."""
         with self._lock:
             idle_deadline = _clock.now() + LINGER
             while True:
-                wait = MAX_WAIT
-                for heap, now in ((self._delays, _clock.now()), (self._moments, _clock.wall())):
-                    while heap and heap[0][0] <= now:
-                        entry = heapq.heappop(heap)
-                        if entry[3] not in self._void:
-                            self._calling = entry
-                            return entry
-                        self._void.discard(entry[3])
-                    if not heap:
-                        continue
-                    wait = min(wait, heap[0][0] - now, WALL_CHECK if heap is self._moments else MAX_WAIT)
+                entry = self._due()
+                if entry is not None:
+                    return entry
+                if self._delays or self._moments:
                     idle_deadline = _clock.now() + LINGER
-                if not self._delays and not self._moments:
-                    wait = idle_deadline - _clock.now()
-                    if self._stopping or wait <= 0:
-                        return None
-                self._changed.wait(wait)
+                elif self._stopping or _clock.now() >= idle_deadline:
+                    return None
+                self._changed.wait(self._until_next(idle_deadline))
+
+    def _due(self) -> Entry | None:
+        """Take out the next call that is due."""
+        with self._lock:
+            for heap, now in ((self._delays, _clock.now()), (self._moments, _clock.wall())):
+                while heap and heap[0][0] <= now:
+                    entry = heapq.heappop(heap)
+                    if entry[3] not in self._void:
+                        self._calling = entry
+                        return entry
+                    self._void.discard(entry[3])
+            return None
+
+    def _until_next(self, idle_deadline: float) -> float:
+        """Return the seconds until there is something to look at; none is due now."""
+        waits = [MAX_WAIT]
+        if self._delays:
+            waits.append(self._delays[0][0] - _clock.now())
+        if self._moments:
+            waits += (self._moments[0][0] - _clock.wall(), WALL_CHECK)
+        if len(waits) == 1:
+            waits.append(idle_deadline - _clock.now())
+        return min(waits)
 
 
 def _any_until(heap: list[Entry], limit: float, function: Callable[[Any], object]) -> bool:

@@ -567,7 +567,7 @@ def test_what_jobs_print_arrives():
         @job
         def talk(number):
             pause(0.05)
-            print("done", number)
+            print(f"done {number}\\n", end="")  # one write: two workers print
 
         for number in range(10): talk.perform_async(number)
         say("ready")
