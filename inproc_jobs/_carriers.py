@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import AbstractContextManager
 from contextvars import Context, ContextVar
 from typing import Any, TypeVar
@@ -26,6 +27,19 @@ def carry(carrier: Carrier) -> None:
     global carriers
     if carrier not in carriers:
         carriers = (*carriers, carrier)
+
+
+def run_coroutines_by(run: Callable[[Callable[[Any], Coroutine[Any, Any, Any]], Any], Any]) -> None:
+    """Have ``run(function, argument)`` call a coroutine function and bring it to its end in the caller's thread."""
+    global run_coroutine
+    run_coroutine = run
+
+
+def _run_coroutine(function: Callable[[Any], Coroutine[Any, Any, Any]], argument: Any) -> Any:
+    return sys.modules["asyncio"].run(function(argument))  # loaded when the job class was made
+
+
+run_coroutine = _run_coroutine
 
 
 def leave_behind(*variables: ContextVar[Any]) -> None:

@@ -3,12 +3,33 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
+from . import _report
 from ._options import Options
 
+_logger = logging.getLogger(__name__)
+
 _STARS: dict[Any, str] = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
+
+
+class Observer(Protocol):
+    """What an integration is told of the runs of its own job classes: before any receiver of a signal, or instead."""
+
+    def enqueued(self, run: Any) -> None:
+        """*run* is accepted, and no worker has it yet."""
+
+    def refused(self, run: Any) -> None:
+        """*run* was not accepted, or its transaction was rolled back; its arguments are still there."""
+
+    def retried(self, run: Any, error: BaseException) -> None:
+        """An attempt has raised *error* and another one follows."""
+
+    def closed(self, run: Any) -> None:
+        """*run* has ended, and its arguments are still there. One that failed is this one's to log."""
 
 
 class Definition:
@@ -21,11 +42,12 @@ class Definition:
         call: performs a run with its arguments and returns the value; a coroutine function where *awaited*.
         fits: raises TypeError if called with arguments that do not fit ``perform``.
         awaited: whether ``perform`` is a coroutine function.
+        observer: what is told of its runs, if anything is.
         queue: the queue of the process that made it, at its first enqueue.
         queues: the same by process id, so that two that are made at once can be settled on one of them.
     """
 
-    __slots__ = ("__weakref__", "awaited", "call", "fits", "job", "name", "options", "queue", "queues")
+    __slots__ = ("__weakref__", "awaited", "call", "fits", "job", "name", "observer", "options", "queue", "queues")
 
     def __init__(
         self, job: Any, name: str, options: Options, perform: Callable[..., Any], call: Callable[[Any], Any], skip: int
@@ -36,11 +58,18 @@ class Definition:
         self.call = call
         self.fits = signature_stub(perform, f"{perform.__qualname__}", skip)
         self.awaited = inspect.iscoroutinefunction(inspect.unwrap(perform))
+        self.observer: Observer | None = None
         self.queue: Any = None
         self.queues: dict[int, Any] = {}
 
     def __repr__(self) -> str:
         return f"<Definition of {self.name}>"
+
+    def tell(self, happening: str, *what: object) -> None:
+        """Call a method of the observer, if there is one; what it raises is logged."""
+        if self.observer is not None:
+            call = partial(getattr(self.observer, happening), *what)
+            _report.shielded(_logger, lambda: f"the observer of {self.name}", call)
 
 
 def signature_stub(function: Callable[..., Any], name: str, skip: int = 0) -> Callable[..., None]:

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from . import signals
 from ._run import DISCARDED, Run
 from .errors import DeadlockError, QueueFullError, RejectedError, ShutdownError
 
@@ -36,13 +35,12 @@ def caller_runs(queue: Any, run: Run[Any], error: QueueFullError) -> None:
     """Perform the run in the caller's thread."""
     if queue.nested() > MAX_NESTING:
         queue.reject(run, queue.full_error(f", and {MAX_NESTING} of them run inside each other in this thread"))
-    _announce(queue, run)
     queue.perform_here(run, raises=False)
 
 
 def discard(queue: Any, run: Run[Any], error: QueueFullError) -> None:
     """Discard the new run."""
-    _announce(queue, run)
+    queue.announce(run)
     run.close(DISCARDED, "queue_full")
 
 
@@ -62,11 +60,6 @@ def discard_oldest(queue: Any, run: Run[Any], error: QueueFullError) -> None:
         except ShutdownError as late:
             queue.reject(run, late)
         return
-
-
-def _announce(queue: Any, run: Run[Any]) -> None:
-    if signals.job_enqueued.receivers:
-        signals.emit(signals.job_enqueued, queue.definition.job, run=run)
 
 
 WHEN_FULL: dict[str, Callable[[Any, Run[Any], QueueFullError], None]] = {

@@ -56,6 +56,10 @@ class Enqueuer(Generic[P, R_co]):
         """Enqueue a run for a moment; see ``Job.perform_at``."""
         return _perform_at(self._definition, self._options, when, args, kwargs)
 
+    def perform_on_commit(self, /, *args: P.args, **kwargs: P.kwargs) -> Run[R_co]:
+        """Enqueue a run when the transaction commits; see ``Job.perform_on_commit``."""
+        return _perform_on_commit(self._definition, self._options, args, kwargs)
+
     def perform_now(self, /, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Perform a run here and now; see ``Job.perform_now``."""
         self._definition.fits(*args, **kwargs)
@@ -90,6 +94,8 @@ class Job:
         expires_in: seconds, from the enqueue or the due time, after which a run that has not started is discarded with
             the reason "expired".
         priority: from -100 to 100, higher first; 0.
+        on_commit: whether an enqueue waits for the caller's database transaction and is dropped with it (Django).
+        database: the alias of the database whose transaction that is; None, the default, means the default one.
         name: by which stats and logs know it, unique; ``module.QualName``.
 
     Raises:
@@ -111,6 +117,8 @@ class Job:
         interruptible: bool = _KEEP,
         expires_in: float | timedelta | None = _KEEP,
         priority: int = _KEEP,
+        on_commit: bool = _KEEP,
+        database: str | None = _KEEP,
         name: str = _KEEP,
         **unknown: Never,
     ) -> None:
@@ -125,6 +133,8 @@ class Job:
             interruptible=interruptible,
             expires_in=expires_in,
             priority=priority,
+            on_commit=on_commit,
+            database=database,
             **unknown,
         )
         perform = inspect.getattr_static(cls, "perform")
@@ -193,6 +203,21 @@ class Job:
         return _perform_at(definition, definition.options, when, args, kwargs)
 
     @classmethod
+    def perform_on_commit(cls: type[Performs[P, R]], /, *args: P.args, **kwargs: P.kwargs) -> Run[R]:
+        """Enqueue a run when the database transaction of this thread commits; at once where there is none.
+
+        What the job reads is then there to be read. After a rollback nothing happens: the run was never accepted, and
+        ends as discarded with the reason "rollback". Needs a framework that knows of transactions: Django.
+
+        Raises:
+            TypeError: the arguments do not fit ``perform``.
+            RuntimeError: ``inproc_jobs.django`` is not among the installed apps.
+            QueueFullError, ShutdownError: as ``perform_async`` does; inside a transaction, out of its commit.
+        """
+        definition: Definition = cls.__job__  # type: ignore[attr-defined]
+        return _perform_on_commit(definition, definition.options, args, kwargs)
+
+    @classmethod
     def perform_now(cls: type[Performs[P, R]], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Perform a run here, in this thread, and return its value; no queue, no retry, and its error is raised.
 
@@ -213,6 +238,8 @@ class Job:
         retry: RetryPolicy | None = _KEEP,
         timeout: float | timedelta | None = _KEEP,
         expires_in: float | timedelta | None = _KEEP,
+        on_commit: bool = _KEEP,
+        database: str | None = _KEEP,
         **unknown: Never,
     ) -> Enqueuer[P, R]:
         """Return the ways to enqueue with other options than the class's, for one call or many.
@@ -227,6 +254,8 @@ class Job:
             retry=retry,
             timeout=timeout,
             expires_in=expires_in,
+            on_commit=on_commit,
+            database=database,
             **unknown,
         )
         return Enqueuer(*_options_of_call(cls.__job__, given))  # type: ignore[attr-defined]
@@ -328,6 +357,8 @@ class JobFunction(Enqueuer[P, R_co]):
         retry: RetryPolicy | None = _KEEP,
         timeout: float | timedelta | None = _KEEP,
         expires_in: float | timedelta | None = _KEEP,
+        on_commit: bool = _KEEP,
+        database: str | None = _KEEP,
         **unknown: Never,
     ) -> Enqueuer[P, R_co]:
         """Return the ways to enqueue with other options; see ``Job.using``."""
@@ -338,6 +369,8 @@ class JobFunction(Enqueuer[P, R_co]):
             retry=retry,
             timeout=timeout,
             expires_in=expires_in,
+            on_commit=on_commit,
+            database=database,
             **unknown,
         )
         return Enqueuer(*_options_of_call(self._definition, given))
@@ -361,6 +394,8 @@ def job(
     interruptible: bool = ...,
     expires_in: float | timedelta | None = ...,
     priority: int = ...,
+    on_commit: bool = ...,
+    database: str | None = ...,
     name: str = ...,
 ) -> _Decorator: ...
 def job(function: Any = None, /, *, name: str = _KEEP, **options: Any) -> Any:
@@ -402,6 +437,15 @@ def _perform_at(
     definition.fits(*args, **kwargs)
     moment = _clock.timestamp(when, "the moment of perform_at")
     return _runtime.schedule(definition, options, args, kwargs, moment, wall=True)
+
+
+def _perform_on_commit(
+    definition: Definition, options: Options, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Run[Any]:
+    definition.fits(*args, **kwargs)
+    if not options.on_commit:
+        options = merged(options, definition.name, {"on_commit": True})
+    return _runtime.enqueue(definition, options, args, kwargs)
 
 
 def _given(**options: Any) -> dict[str, Any]:

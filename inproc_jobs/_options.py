@@ -22,9 +22,11 @@ class Options:
 
     __slots__ = (
         "block_timeout",
+        "database",
         "expires_in",
         "interruptible",
         "max_queue",
+        "on_commit",
         "priority",
         "retry",
         "timeout",
@@ -45,6 +47,8 @@ class Options:
         interruptible: bool = False,
         expires_in: float | None = None,
         priority: int = 0,
+        on_commit: bool = False,
+        database: str | None = None,
     ) -> None:
         self.workers = workers
         self.max_queue = max_queue
@@ -55,6 +59,8 @@ class Options:
         self.interruptible = interruptible
         self.expires_in = expires_in
         self.priority = priority
+        self.on_commit = on_commit
+        self.database = database
         self.watched = timeout is not None or interruptible  # whether an attempt needs an eye on it while it runs
 
     def __repr__(self) -> str:
@@ -85,9 +91,12 @@ OPTIONS = (
     "interruptible",
     "expires_in",
     "priority",
+    "on_commit",
+    "database",
 )
 SETTINGS = ("shutdown_timeout", "max_threads", "max_scheduled")
-PER_CALL = ("priority", "when_full", "block_timeout", "retry", "timeout", "expires_in")
+PER_CALL = ("priority", "when_full", "block_timeout", "retry", "timeout", "expires_in", "on_commit", "database")
+PREFIX = "INPROC_JOBS_"  # of the settings in a framework's configuration
 
 
 def merged(base: Options, owner: str, given: Mapping[str, object], allowed: tuple[str, ...] | None = None) -> Options:
@@ -98,6 +107,24 @@ def merged(base: Options, owner: str, given: Mapping[str, object], allowed: tupl
     """
     checked = _checked(owner, "option", given, allowed or (*OPTIONS, "name"))
     return Options(**{name: getattr(base, name) for name in OPTIONS} | checked)
+
+
+def config_key(setting: str) -> str:
+    """Return what a framework's configuration calls a setting."""
+    return PREFIX + setting.upper()
+
+
+def from_config(owner: str, config: Mapping[str, object]) -> dict[str, object]:
+    """Return the settings in a framework's configuration, unchecked, by their own names.
+
+    Raises:
+        TypeError: a key that begins with ``INPROC_JOBS_`` is none.
+    """
+    keys = {config_key(name): name for name in SETTINGS}
+    for key in config:
+        if key.startswith(PREFIX) and key not in keys:
+            raise TypeError(f"{owner}: unknown key {key!r}; there are {', '.join(keys)}")
+    return {name: config[key] for key, name in keys.items() if key in config}
 
 
 def merged_settings(
@@ -164,6 +191,14 @@ def _retry(what: str, value: object) -> RetryPolicy | None:
     return value
 
 
+def _alias(what: str, value: object) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise TypeError(
+            f"{what} must be the alias of a database, or None for the default one, not {_report.shown(value)}"
+        )
+    return value
+
+
 def _duration(what: str, value: object) -> float:
     return _clock.seconds(value, what)
 
@@ -178,6 +213,8 @@ _CHECKS: dict[str, Callable[[str, object], Any]] = {
     "interruptible": _boolean,
     "expires_in": _seconds_or_none,
     "priority": _whole(-MAX_PRIORITY, MAX_PRIORITY),
+    "on_commit": _boolean,
+    "database": _alias,
     "shutdown_timeout": _duration,
     "max_threads": _whole(1),
     "max_scheduled": _whole(1),

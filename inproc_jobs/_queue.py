@@ -66,16 +66,14 @@ class JobQueue(queue.Queue[Run[Any]]):
         self._workers: set[Worker] = set()
         self._permits: deque[Work] = deque([self] * definition.options.workers)
         self._hand_over = mover(self._permits.pop, threads.ready.put)
+        self._figure()
 
     # What the base class asks of a subclass.
 
-    def _init(self, maxsize: int) -> None:
+    def _init(self, maxsize: int) -> None:  # noqa: ARG002 - the base class passes it
         self._waiting: deque[Run[Any]] = deque()  # the runs of priority 0, mostly all there are
         self._by_priority = {0: self._waiting}
         self._levels: tuple[deque[Run[Any]], ...] = (self._waiting,)  # the highest priority first
-        # Below so many waiting runs, a put need not be exact about the bound: more threads than the margin would have
-        # to be caught between two of its bytecodes. None where there is more to look at than _waiting; see _figure.
-        self._easy = maxsize - MARGIN
 
     def _qsize(self) -> int:
         return sum(map(len, self._levels)) + self._announcing
@@ -95,9 +93,13 @@ class JobQueue(queue.Queue[Run[Any]]):
         return level
 
     def _figure(self) -> None:
-        """Say how many runs may wait before a put has to look closer; called under the lock when that changes."""
+        """Say how many runs may wait before a put has to look closer; called under the lock when that changes.
+
+        Below that it need not be exact about the bound: more threads than the margin would have to be caught between
+        two of its bytecodes.
+        """
         plain = not self.closed and len(self._levels) == 1 and not (self.retrying and self.timer.full())
-        self._easy = self.maxsize - MARGIN if plain else 0
+        self._easy = self.maxsize - MARGIN if plain and self.definition.observer is None else 0
 
     # The way in.
 
@@ -147,7 +149,7 @@ class JobQueue(queue.Queue[Run[Any]]):
 
     def _put_with_care(self, item: Run[Any], timeout: float | None) -> None:
         """Let a run in that has a priority, or is announced, or meets a queue that is full or closed."""
-        announced = bool(signals.job_enqueued.receivers)
+        announced = self._announces()
         with self.mutex:
             if self.closed:
                 raise self.shutdown_error()
@@ -162,7 +164,7 @@ class JobQueue(queue.Queue[Run[Any]]):
             # Announced before it is in, or a worker could send job_started first. Receivers are called without the
             # lock, so the run only holds its place meanwhile.
             self._announcing += 1
-        self._announce(item)
+        self._put_announced(item)
 
     def _wait_for_room(self, timeout: float | None) -> None:
         """Wait until one more run may be let in; the lock is held before and after."""
@@ -179,9 +181,18 @@ class JobQueue(queue.Queue[Run[Any]]):
         finally:
             self._blocked -= 1
 
-    def _announce(self, run: Run[Any]) -> None:
-        try:
+    def _announces(self) -> bool:
+        return bool(signals.job_enqueued.receivers) or self.definition.observer is not None
+
+    def announce(self, run: Run[Any]) -> None:
+        """Say that *run* is accepted."""
+        self.definition.tell("enqueued", run)
+        if signals.job_enqueued.receivers:
             signals.emit(signals.job_enqueued, self.definition.job, run=run)
+
+    def _put_announced(self, run: Run[Any]) -> None:
+        try:
+            self.announce(run)
         finally:
             with self.mutex:
                 self._announcing -= 1
@@ -204,7 +215,7 @@ class JobQueue(queue.Queue[Run[Any]]):
             QueueFullError: ``max_scheduled`` runs and alarms are pending in this process.
             ShutdownError: the process accepts no more work.
         """
-        announced = bool(signals.job_enqueued.receivers)
+        announced = self._announces()
         try:
             with self.mutex:
                 if self.closed:
@@ -222,7 +233,7 @@ class JobQueue(queue.Queue[Run[Any]]):
 
     def _announce_scheduled(self, run: Run[Any], when: float, *, wall: bool) -> None:
         try:
-            signals.emit(signals.job_enqueued, self.definition.job, run=run)
+            self.announce(run)
         finally:
             with self.mutex:
                 late = self.swept and self._uncount(run)
@@ -235,6 +246,7 @@ class JobQueue(queue.Queue[Run[Any]]):
         """Have *run* tried again in *delay* seconds; False if it must stop, or the process is past its deadline."""
         if self.swept or isinstance(run._stop, RunCancelledError | ShutdownError):
             return False
+        self.definition.tell("retried", run, error)
         if signals.job_retried.receivers:
             signals.emit(signals.job_retried, self.definition.job, run=run, error=error, delay=delay)
         run.log(_logger, logging.INFO, "%r is tried again in %.3g s: %s", run, delay, _report.describe(error))
@@ -359,19 +371,18 @@ class JobQueue(queue.Queue[Run[Any]]):
                 self._tally.add(worker.tally)
 
     def perform_now(self, run: Run[Any]) -> None:
-        """Announce *run* and perform it in this thread; its error comes out. Raises ShutdownError as ``put`` does."""
+        """Perform *run* in this thread; its error comes out. Raises ShutdownError as ``put`` does."""
         if self.closed:
             self.reject(run, self.shutdown_error())
-        if signals.job_enqueued.receivers:
-            signals.emit(signals.job_enqueued, self.definition.job, run=run)
         self.perform_here(run, raises=True)
 
     def perform_here(self, run: Run[Any], *, raises: bool) -> None:
-        """Perform *run* in this thread, beside the workers; *raises*: it is not retried, and its error comes out."""
+        """Announce *run* and perform it in this thread; *raises*: it is not retried, and its error comes out."""
         worker = Worker(self, [], raises=raises)
         worker.hand.append(run)
         self._workers.add(worker)
         try:
+            self.announce(run)
             worker.perform(run)
             worker.hand.clear()
         finally:

@@ -192,6 +192,14 @@ def guarded(call: Callable[[], Any]) -> BaseException | None:
     return None
 
 
+def shielded(logger: logging.Logger, what: Callable[[], str], call: Callable[[], Any]) -> None:
+    """Call code that must not harm its caller; what it raises is logged under the name that *what* gives."""
+    error = guarded(call)
+    if error is not None:
+        log(logger, logging.ERROR, "%s raised %s", what(), describe(error), text=trace(error))
+        strip(error)
+
+
 def last_words(message: str) -> None:
     """Write *message* where nothing else can be relied on any more: to standard error, if there is one."""
     if sys.stderr is not None:

@@ -17,7 +17,7 @@ from time import monotonic, time
 from types import MappingProxyType
 from typing import Any, Generic, TypeVar, cast, overload
 
-from . import _carriers, _clock, _report, signals
+from . import _carriers, _clock, _commit, _report, signals
 from ._options import Options
 from ._stats import Tally
 from .errors import RunCancelledError, RunDiscardedError, WrongProcessError
@@ -204,6 +204,8 @@ class Run(Generic[R_co]):
             return True
         self._check_process()
         seconds = None if timeout is None else _clock.seconds(timeout, "timeout")
+        if seconds is None:
+            _commit.check_wait(self)
         with self._queue.threads.waiting(self, seconds):
             woken = threading.Lock()
             woken.acquire()
@@ -300,6 +302,8 @@ class Run(Generic[R_co]):
                 self._queue.count(state)
             else:
                 tally.count(state)
+            if self._queue.definition.observer is not None:
+                self._queue.definition.tell("closed", self)
             if _CLOSING[state].receivers:
                 self._announce()
             if state is not SUCCEEDED:
@@ -317,12 +321,24 @@ class Run(Generic[R_co]):
         if hasattr(self, "_open"):
             del self._open
 
+    def accept(self) -> None:
+        """Have it accepted now, not when it was made: it has waited for a transaction."""
+        self._enqueued_wall = time()
+        self._enqueued = self._ready = monotonic()
+        if self._options.expires_in is not None:
+            self._expires = self._enqueued + self._options.expires_in
+
     def refuse(self, reason: str) -> None:
-        """Mark a run that was never accepted, so that a receiver of ``job_rejected`` who keeps it waits for nothing."""
+        """Mark a run that was never accepted, so that whoever keeps it waits for nothing."""
         del self._open
         self._state = DISCARDED
         self._outcome = reason
+        self._queue.definition.tell("refused", self)
+        self._args = ()
+        self._kwargs = self._context = self._carried = None
         self._settled = True
+        if self._waiters is not None:
+            self._wake()
 
     def _announce(self) -> None:
         data: dict[str, Any] = {"run": self}
@@ -334,7 +350,8 @@ class Run(Generic[R_co]):
 
     def _log_closing(self) -> None:
         if self._state is FAILED:
-            self.log(_logger, logging.ERROR, "%r: %s", self, _report.describe(self._outcome), error=self._outcome)
+            if self._queue.definition.observer is None:
+                self.log(_logger, logging.ERROR, "%r: %s", self, _report.describe(self._outcome), error=self._outcome)
             _report.strip(self._outcome)
         elif self._state is DISCARDED:
             self.log(_logger, logging.WARNING, "%r: %s", self, _report.escaped(self._outcome))
@@ -407,6 +424,16 @@ def current_run() -> Run[Any] | None:
     """Return the run this code is part of, or None outside of any."""
     hand = hands.get(threading.get_ident())
     return hand[0] if hand else current.get()
+
+
+def acting_thread() -> int:
+    """Return the worker's thread for which this code acts: a coroutine's may be another one than its own."""
+    run = current.get()
+    if run is not None:
+        for thread, hand in list(hands.items()):
+            if run in hand:
+                return thread
+    return threading.get_ident()
 
 
 _carriers.leave_behind(current, root_task)

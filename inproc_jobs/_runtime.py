@@ -8,10 +8,11 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from os import getpid
 from typing import Any, Never
 
-from . import _clock, _lifecycle, _run, signals
+from . import _clock, _commit, _lifecycle, _run, signals
 from ._definition import Definition
 from ._options import Options, Settings, merged_settings
 from ._queue import JobQueue, readmit
@@ -347,7 +348,10 @@ def enqueue(definition: Definition, options: Options, args: tuple[Any, ...], kwa
     if queue is None or queue.pid != getpid():
         queue = _process.current().queue(definition)
     run: Run[Any] = Run(queue, options, args, kwargs)
-    queue.enqueue(run)
+    if options.on_commit:
+        _commit.defer(run, queue.enqueue)
+    else:
+        queue.enqueue(run)
     return run
 
 
@@ -359,7 +363,10 @@ def schedule(
     if queue is None or queue.pid != getpid():
         queue = _process.current().queue(definition)
     run: Run[Any] = Run(queue, options, args, kwargs)
-    queue.schedule(run, due, wall=wall)
+    if options.on_commit:
+        _commit.defer(run, partial(queue.schedule, when=due, wall=wall))
+    else:
+        queue.schedule(run, due, wall=wall)
     return run
 
 
@@ -414,6 +421,12 @@ def apply_settings(owner: str, given: Mapping[str, object], label: Callable[[str
 def settings() -> Settings:
     """Return the settings of the process."""
     return _process.settings
+
+
+def on_worker_thread() -> bool:
+    """Return whether this thread is one of the pool's, which nobody else uses."""
+    existing = _process.existing()
+    return existing is not None and existing.threads.include_me()
 
 
 def stats() -> dict[str, Stats]:

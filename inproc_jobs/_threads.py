@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 from . import _clock, _report
 from ._mover import mover
+from ._run import acting_thread
 from ._spawn import join
 from ._timer import Timer
 from .errors import DeadlockError
@@ -29,6 +30,15 @@ ARRIVAL = 1.0  # seconds within which a thread that was asked for is expected
 NAME = "inproc_jobs-worker"
 
 _logger = logging.getLogger(__name__)
+
+_farewells: tuple[Callable[[], object], ...] = ()
+
+
+def before_thread_ends(call: Callable[[], object]) -> None:
+    """Have *call* called in each thread that has worked, before it ends: for what it may have left open."""
+    global _farewells
+    if call not in _farewells:
+        _farewells = (*_farewells, call)
 
 
 class Work(Protocol):
@@ -145,7 +155,7 @@ class Threads:
         except RuntimeError as error:
             # Nothing is lost: what is ready stays so, such workers as there are take it, and _expect asks again.
             # Python 3.12.0 and 3.12.1 start no thread once the main one has ended, which is nobody's error.
-            level = logging.ERROR if threading.main_thread().is_alive() else logging.DEBUG
+            level = logging.DEBUG if "interpreter shutdown" in _report.text(error) else logging.ERROR
             _report.log(_logger, level, "no thread for a worker: %s", _report.describe(error))
         if not self._serving:
             self.serve_here()
@@ -215,6 +225,8 @@ class Threads:
             self.ready.put(hand[0])
         if worker is not None:
             worker.queue.dismiss(worker)
+        for farewell in _farewells:
+            _report.shielded(_logger, lambda: "what is called at a thread's end", farewell)
         self._serving.pop(me, None)
         if self._busy.pop(me, None) is not None:
             error = sys.exception()
@@ -249,6 +261,10 @@ class Threads:
                 if work is not None:
                     work.go_home()
 
+    def include_me(self) -> bool:
+        """Return whether the thread that asks is one of them."""
+        return threading.get_ident() in self._serving
+
     def alive(self) -> list[threading.Thread]:
         """Return the threads that live."""
         return list(self._serving.values())
@@ -270,7 +286,7 @@ class Threads:
         Raises:
             DeadlockError: no thread could then ever perform it.
         """
-        me = threading.get_ident()
+        me = acting_thread()
         with self._lock:
             self.check_wait(run)
             if seconds is None:
@@ -290,7 +306,7 @@ class Threads:
 
     def depends_on_me(self, queue: Work, run: Any) -> bool:
         """Return whether all threads that could perform *run* wait, in the end, for this one."""
-        me = threading.get_ident()
+        me = acting_thread()
         seen: set[int] = {me}
         left = [(queue, run)]
         met_me = False

@@ -145,12 +145,9 @@ class Timer:
                     self._start()
 
     def _call(self, entry: Entry) -> None:
-        error = _report.guarded(partial(entry[2], entry[3]))
+        _report.shielded(_logger, lambda: "the timer's call", partial(entry[2], entry[3]))
         self._calling = None
         self.after_call()
-        if error is not None:
-            _report.log(_logger, logging.ERROR, "the timer's call raised", text=_report.trace(error))
-            _report.strip(error)
 
     def _next(self) -> Entry | None:
         """Wait for the next call and take it out; None after some idle seconds, or when told to stop."""

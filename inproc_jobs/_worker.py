@@ -214,12 +214,11 @@ def _awaiting(call: Callable[[Run[Any]], Any]) -> Callable[[Run[Any]], Any]:
 
     def awaited(run: Run[Any]) -> Any:
         current.set(run)
-        asyncio = sys.modules["asyncio"]  # loaded when the job class was made
-        if asyncio._get_running_loop() is None:
-            return asyncio.run(root(run))
+        if sys.modules["asyncio"]._get_running_loop() is None:
+            return _carriers.run_coroutine(root, run)
         # perform_now on an event loop's thread: loops do not nest.
         with ThreadPoolExecutor(1) as helper:
-            return helper.submit(copy_context().run, asyncio.run, root(run)).result()
+            return helper.submit(copy_context().run, _carriers.run_coroutine, root, run).result()
 
     return awaited
 

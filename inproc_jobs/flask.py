@@ -11,7 +11,8 @@ from flask.cli import with_appcontext
 
 from . import _lifecycle, _runtime
 from ._carriers import Entrance, carry, leave_behind
-from ._options import OPTIONS, SETTINGS, Options
+from ._listing import listing
+from ._options import config_key, from_config
 from .signals import (
     job_cancelled,
     job_discarded,
@@ -40,10 +41,6 @@ __all__ = [
     "shutdown_finished",
     "shutdown_started",
 ]
-
-PREFIX = "INPROC_JOBS_"
-
-_DEFAULTS = Options()
 
 _apps: weakref.WeakSet[Flask] = weakref.WeakSet()  # those with the extension
 
@@ -76,12 +73,7 @@ class InprocJobs:
             raise RuntimeError(
                 f"{app!r} already has InprocJobs: call InprocJobs(app) or init_app(app) once for each app, not both"
             )
-        given = {key.removeprefix(PREFIX).lower(): key for key in app.config if key.startswith(PREFIX)}
-        for name, key in given.items():
-            if name not in SETTINGS:
-                allowed = ", ".join(PREFIX + name.upper() for name in SETTINGS)
-                raise TypeError(f"app.config: unknown key {key!r}; there are {allowed}")
-        _runtime.apply_settings("app.config", {name: app.config[key] for name, key in given.items()}, given.__getitem__)
+        _runtime.apply_settings("app.config", from_config("app.config", app.config), config_key)
         app.extensions["inproc_jobs"] = self
         app.cli.add_command(jobs_cli)
         _apps.add(app)
@@ -108,13 +100,5 @@ leave_behind(
 @with_appcontext
 def jobs_cli() -> None:
     """List the job classes with their options."""
-    definitions = _runtime.definitions()
-    if not definitions:
-        click.echo("No job classes: they are listed once the modules that define them are imported.")
-        return
-    for definition in definitions:
-        click.echo(definition.name)
-        for name in OPTIONS:
-            value = getattr(definition.options, name)
-            changed = "" if value == getattr(_DEFAULTS, name) else "  (set)"
-            click.echo(f"    {name:<14} {value!r}{changed}")
+    for line in listing():
+        click.echo(line)

@@ -63,18 +63,11 @@ def emit(signal: Signal, sender: Any, **data: Any) -> None:
     if not signal.receivers or signal.is_muted:
         return
     for receiver in signal.receivers_for(sender):
-        error = _report.guarded(lambda receiver=receiver: _receive(receiver, sender, data))  # type: ignore[misc]
-        if error is not None:
-            _report.log(
-                _logger,
-                logging.ERROR,
-                "receiver %s of %s raised %s",
-                _name(receiver),
-                signal.name,  # type: ignore[attr-defined]
-                _report.describe(error),
-                text=_report.trace(error),
-            )
-            _report.strip(error)
+        _report.shielded(
+            _logger,
+            lambda receiver=receiver: f"receiver {_name(receiver)} of {signal.name}",  # type: ignore[misc, attr-defined]
+            lambda receiver=receiver: _receive(receiver, sender, data),  # type: ignore[misc]
+        )
 
 
 def _receive(receiver: Callable[..., Any], sender: Any, data: dict[str, Any]) -> None:

@@ -25,7 +25,7 @@ FLOORS = {
     **dict.fromkeys(("_report", "_mover", "_native", "_spawn"), -1),
     **dict.fromkeys(("errors", "signals", "_clock", "_retry", "_stats", "_lifecycle"), 0),
     # Two floors share the number 1 in the plan: what a run is made of, and the run.
-    **dict.fromkeys(("_options", "_carriers"), 1),
+    **dict.fromkeys(("_options", "_carriers", "_commit"), 1),
     "_definition": 1.2,
     "_run": 1.4,
     **dict.fromkeys(("_timer", "_full"), 2),
@@ -35,6 +35,7 @@ FLOORS = {
     "_runtime": 4,
     "_job": 5,
     "__init__": 6,
+    "_listing": 7,
     **dict.fromkeys(("flask", "asgi"), 8),
 }
 BELOW_ALL = {"_clock"}  # read by its neighbours on floor 0

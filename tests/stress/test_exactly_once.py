@@ -208,7 +208,7 @@ def test_producers_racing_a_shutdown(caplog: pytest.LogCaptureFixture):
         def perform(self) -> None:
             performed.put(self.run)
 
-    all_discarded: list[Run[None]] = []
+    all_discarded: set[Run[None]] = set()
     for round_ in range(200 * SCALE):
         before = inproc_jobs.stats()["racing"]
         accepted: list[list[Run[None]]] = [[], [], [], []]
@@ -242,7 +242,7 @@ def test_producers_racing_a_shutdown(caplog: pytest.LogCaptureFixture):
         after = inproc_jobs.stats()["racing"]
         # One that was at work at the deadline is discarded and may still come to its end, even in the next round.
         ran = [run for run in drained(performed) if run not in all_discarded]
-        all_discarded += discarded
+        all_discarded.update(discarded)
         assert len(ran) == len(set(ran))
         assert {run for run in runs if ended[run] is RunState.SUCCEEDED} | set(discarded) == set(runs)
         assert {run for run in runs if ended[run] is RunState.SUCCEEDED} == set(ran) - set(discarded)
