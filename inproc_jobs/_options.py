@@ -97,6 +97,7 @@ OPTIONS = (
 SETTINGS = ("shutdown_timeout", "max_threads", "max_scheduled")
 PER_CALL = ("priority", "when_full", "block_timeout", "retry", "timeout", "expires_in", "on_commit", "database")
 PREFIX = "INPROC_JOBS_"  # of the settings in a framework's configuration
+MODE_KEY = PREFIX + "MODE"  # which of them is the testing kit's: "real", "inline" or "fake"
 
 
 def merged(base: Options, owner: str, given: Mapping[str, object], allowed: tuple[str, ...] | None = None) -> Options:
@@ -115,15 +116,15 @@ def config_key(setting: str) -> str:
 
 
 def from_config(owner: str, config: Mapping[str, object]) -> dict[str, object]:
-    """Return the settings in a framework's configuration, unchecked, by their own names.
+    """Return the settings in a framework's configuration, unchecked, by their own names; without the mode.
 
     Raises:
         TypeError: a key that begins with ``INPROC_JOBS_`` is none.
     """
     keys = {config_key(name): name for name in SETTINGS}
     for key in config:
-        if key.startswith(PREFIX) and key not in keys:
-            raise TypeError(f"{owner}: unknown key {key!r}; there are {', '.join(keys)}")
+        if key.startswith(PREFIX) and key not in keys and key != MODE_KEY:
+            raise TypeError(f"{owner}: unknown key {key!r}; there are {', '.join(keys)}, {MODE_KEY}")
     return {name: config[key] for key, name in keys.items() if key in config}
 
 

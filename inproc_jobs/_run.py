@@ -58,6 +58,8 @@ SUCCEEDED, FAILED, DISCARDED, CANCELLED = (
     RunState.CANCELLED,
 )
 
+FINAL = (SUCCEEDED, FAILED, DISCARDED, CANCELLED)
+
 _CLOSING = {
     SUCCEEDED: signals.job_succeeded,
     FAILED: signals.job_failed,

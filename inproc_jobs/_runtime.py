@@ -51,7 +51,12 @@ class Runtime:
     Guarantees: an accepted run ends, or a shutdown's report names it; a shutdown takes no longer than its deadline.
     """
 
-    def __init__(self, settings: Settings, *, closed: bool) -> None:
+    # What it is made of; the testing kit has other ones.
+    queue_class = JobQueue
+    threads_class = Threads
+    timer_class = Timer
+
+    def __init__(self, settings: Settings, *, closed: bool = False) -> None:
         self.pid = os.getpid()
         self.prefix = os.urandom(3).hex()
         self._lock = threading.RLock()  # guards _queues and the five below
@@ -61,8 +66,8 @@ class Runtime:
         self._deadline = 0.0  # of the drain or shutdown under way, monotonic
         self._report: ShutdownReport | None = None
         self._stopped = threading.Condition(self._lock)
-        self.timer = Timer(settings.max_scheduled)
-        self.threads = Threads(self.timer, settings.max_threads)
+        self.timer = self.timer_class(settings.max_scheduled)
+        self.threads = self.threads_class(self.timer, settings.max_threads)
         self.timer.after_call = self.threads.tell
 
     def __repr__(self) -> str:
@@ -76,7 +81,7 @@ class Runtime:
     def queue(self, definition: Definition) -> JobQueue:
         """Return the queue of a job class in this process, made at its first enqueue."""
         with self._lock:
-            new = JobQueue(definition, threads=self.threads, timer=self.timer, pid=self.pid, prefix=self.prefix)
+            new = self.queue_class(definition, threads=self.threads, timer=self.timer, pid=self.pid, prefix=self.prefix)
             self._queues.add(weakref.ref(new, self._queues.discard))
             if self._closed:
                 new.sweep(0, [])
@@ -229,11 +234,12 @@ class _Process:
     It is also what ``_lifecycle`` brings to its end.
     """
 
-    __slots__ = ("definitions", "lock", "over", "runtime", "runtimes", "settings")
+    __slots__ = ("definitions", "lock", "over", "runtime", "runtime_class", "runtimes", "settings")
 
     def __init__(self) -> None:
         self.settings = Settings()
         self.lock = threading.RLock()  # guards the making of a runtime
+        self.runtime_class = Runtime
         self.runtime: Runtime | None = None
         self.runtimes: dict[int, Runtime] = {}  # the same, by process id
         self.over = False  # whether the process has ended, but for some finalizers
@@ -246,7 +252,7 @@ class _Process:
             if runtime is not None:
                 self.renew_locks()  # a fork that called no hook
             with self.lock:
-                new = Runtime(self.settings, closed=self.over)
+                new = self.runtime_class(self.settings, closed=self.over)
                 runtime = self.runtime = self.runtimes.setdefault(new.pid, new)  # as in Runtime.queue
                 for pid in [pid for pid in self.runtimes if pid != new.pid]:
                     del self.runtimes[pid]
@@ -423,10 +429,32 @@ def settings() -> Settings:
     return _process.settings
 
 
+def install(new: Runtime) -> Callable[[], None]:
+    """Have *new* be the runtime of this process, until what is returned is called; the one before waits meanwhile.
+
+    For tests. Each job class gets a queue of *new*'s at its next enqueue, and its own back afterwards.
+    """
+    before = (_process.runtime_class, _process.runtime, _process.runtimes)
+    queues = {definition: (definition.queue, definition.queues) for definition in definitions()}
+
+    def use(definition: Definition, queue: JobQueue | None, queues: dict[int, Any]) -> None:
+        definition.queue, definition.queues = queue, queues
+
+    def restore() -> None:
+        _process.runtime_class, _process.runtime, _process.runtimes = before
+        for definition in definitions():
+            use(definition, *queues.get(definition, (None, {})))
+
+    _process.runtime_class, _process.runtime, _process.runtimes = type(new), new, {new.pid: new}
+    for definition in queues:
+        use(definition, None, {})
+    return restore
+
+
 def on_worker_thread() -> bool:
     """Return whether this thread is one of the pool's, which nobody else uses."""
     existing = _process.existing()
-    return existing is not None and existing.threads.include_me()
+    return existing is not None and existing.threads.own_me()
 
 
 def stats() -> dict[str, Stats]:

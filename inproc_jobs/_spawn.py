@@ -35,4 +35,4 @@ def _begin(main: Callable[[], object], name: str) -> None:
     with suppress(RuntimeError):
         threading.Thread(target=main, name=name, daemon=True).start()
         return
-    main()  # outside of an except: what it raises would be taken for a consequence
+    main()  # not where the error is caught: what it raises would be taken for a consequence

@@ -71,6 +71,7 @@ class Threads:
         self.changed = threading.Condition(threading.RLock())  # told when a queue may have gone quiet, if watched
         self.watchers = 0
         self._timer = timer
+        self._own: set[int] = set()  # identifiers of the threads started here
         self._serving: dict[int, threading.Thread] = {}  # by identifier; each thread writes its own entry
         self._busy: dict[int, Work] = {}  # those of them that are at work
         self._starting: set[object] = set()  # a ticket for each thread asked for that has not come yet
@@ -126,7 +127,7 @@ class Threads:
             if self._executor is None:
                 self._executor = ThreadPoolExecutor(self.max_threads, NAME)
             try:
-                self._executor.submit(self._serve, ticket)
+                self._executor.submit(self._live, ticket)
             except RuntimeError:  # no more to be had, or an interpreter that is exiting has closed all executors
                 return False
         return True
@@ -150,7 +151,7 @@ class Threads:
 
     def _start_thread(self, ticket: object) -> bool:
         try:
-            threading.Thread(target=self._serve, args=(ticket,), name=NAME, daemon=True).start()
+            threading.Thread(target=self._live, args=(ticket,), name=NAME, daemon=True).start()
             return True
         except RuntimeError as error:
             # Nothing is lost: what is ready stays so, such workers as there are take it, and _expect asks again.
@@ -180,6 +181,17 @@ class Threads:
             executor, self._executor = self._executor, None
         if executor is not None:
             executor.shutdown(wait=False)
+
+    def _live(self, ticket: object) -> None:
+        """Serve, as a thread of its own."""
+        me = threading.get_ident()
+        self._own.add(me)
+        try:
+            self._serve(ticket)
+        finally:
+            for farewell in _farewells:
+                _report.shielded(_logger, lambda: "what is called at a thread's end", farewell)
+            self._own.discard(me)
 
     def _serve(self, ticket: object, *, linger: float = LINGER) -> None:
         """Take what is ready and work on it, until nothing was for some seconds."""
@@ -225,8 +237,6 @@ class Threads:
             self.ready.put(hand[0])
         if worker is not None:
             worker.queue.dismiss(worker)
-        for farewell in _farewells:
-            _report.shielded(_logger, lambda: "what is called at a thread's end", farewell)
         self._serving.pop(me, None)
         if self._busy.pop(me, None) is not None:
             error = sys.exception()
@@ -261,9 +271,9 @@ class Threads:
                 if work is not None:
                     work.go_home()
 
-    def include_me(self) -> bool:
-        """Return whether the thread that asks is one of them."""
-        return threading.get_ident() in self._serving
+    def own_me(self) -> bool:
+        """Return whether the thread that asks is one of them, and nobody else's."""
+        return threading.get_ident() in self._own
 
     def alive(self) -> list[threading.Thread]:
         """Return the threads that live."""

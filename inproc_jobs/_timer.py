@@ -109,6 +109,20 @@ class Timer:
             shift = _clock.wall() - _clock.now()
             return _any_until(self._delays, deadline, function) or _any_until(self._moments, deadline + shift, function)
 
+    def next_due(self, function: Callable[[Any], object]) -> float | None:
+        """Return the seconds until *function* is called next, or None if it is not to be."""
+        with self._lock:
+            waits = [entry[0] - _clock.now() for entry in self._delays if entry[2] is function]
+            waits += [entry[0] - _clock.wall() for entry in self._moments if entry[2] is function]
+            return max(0.0, min(waits)) if waits else None
+
+    def advance(self, seconds: float) -> None:
+        """Bring every pending call forward by *seconds*, as if so much time had passed; for tests."""
+        with self._lock:
+            for heap in (self._delays, self._moments):
+                heap[:] = [(when - seconds, *rest) for when, *rest in heap]  # still a heap
+            self._changed.notify()
+
     def stop(self, deadline: float) -> None:
         """Forget what is pending and have the thread end; waits for it until *deadline* (monotonic)."""
         with self._lock:
@@ -122,6 +136,8 @@ class Timer:
             join(thread, deadline - _clock.now())
 
     def _start(self) -> None:
+        # From the first thing that there is to finish on; and here, not in the thread, which a shutdown may overtake.
+        _lifecycle.listen()
         self._alive = True
         self._stopping = False
         try:
@@ -132,7 +148,6 @@ class Timer:
 
     def _main(self) -> None:
         self._thread = threading.current_thread()
-        _lifecycle.listen()  # from the first thing that there is to finish on
         try:
             while (entry := self._next()) is not None:
                 self._call(entry)

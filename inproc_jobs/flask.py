@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import weakref
 
 import click
@@ -12,7 +13,7 @@ from flask.cli import with_appcontext
 from . import _lifecycle, _runtime
 from ._carriers import Entrance, carry, leave_behind
 from ._listing import listing
-from ._options import config_key, from_config
+from ._options import MODE_KEY, config_key, from_config
 from .signals import (
     job_cancelled,
     job_discarded,
@@ -64,6 +65,7 @@ class InprocJobs:
             INPROC_JOBS_SHUTDOWN_TIMEOUT: seconds, from the first sign of a stop, to finish accepted work; 8.0.
             INPROC_JOBS_MAX_THREADS: the most worker threads of all job classes together; 32.
             INPROC_JOBS_MAX_SCHEDULED: the most runs that may wait for their time or their next attempt; 200,000.
+            INPROC_JOBS_MODE: "real", or for tests "inline" or "fake"; see ``inproc_jobs.testing``.
 
         Raises:
             RuntimeError: *app* has the extension already.
@@ -74,6 +76,8 @@ class InprocJobs:
                 f"{app!r} already has InprocJobs: call InprocJobs(app) or init_app(app) once for each app, not both"
             )
         _runtime.apply_settings("app.config", from_config("app.config", app.config), config_key)
+        if MODE_KEY in app.config:
+            importlib.import_module("inproc_jobs.testing").use(app.config[MODE_KEY])
         app.extensions["inproc_jobs"] = self
         app.cli.add_command(jobs_cli)
         _apps.add(app)

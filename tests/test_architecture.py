@@ -35,7 +35,10 @@ FLOORS = {
     "_runtime": 4,
     "_job": 5,
     "__init__": 6,
-    "_listing": 7,
+    "_listing": 6.2,
+    "_modes": 6.2,
+    "testing": 7,
+    "pytest_plugin": 7.2,
     **dict.fromkeys(("flask", "asgi"), 8),
 }
 BELOW_ALL = {"_clock"}  # read by its neighbours on floor 0

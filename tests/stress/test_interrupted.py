@@ -158,6 +158,9 @@ def test_enqueues_in_finalizers(announced: bool):
     assert inproc_jobs.stats()["finalized"].succeeded == 2 * total
 
 
+@pytest.mark.skipif(
+    sys.version_info < (3, 12), reason="CPython 3.11.7 itself can loop for ever under a profile function (DO_TRACING)"
+)
 @pytest.mark.parametrize("announced", [False, True], ids=["no receiver", "a receiver"])
 @pytest.mark.parametrize("delay", [None, 0.0], ids=["at once", "delayed"])
 @pytest.mark.parametrize("first", [True, False], ids=["the first", "a later one"])
