@@ -7,6 +7,7 @@ import inspect
 import logging
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
+from time import monotonic
 from typing import Any, ClassVar, Generic, Never, ParamSpec, Protocol, TypeVar, overload
 
 from . import _clock, _report, _runtime
@@ -427,7 +428,7 @@ def _perform_in(
     definition: Definition, options: Options, delay: float | timedelta, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Run[Any]:
     definition.fits(*args, **kwargs)
-    due = _clock.now() + _clock.seconds(delay, "the delay of perform_in")
+    due = monotonic() + _clock.seconds(delay, "the delay of perform_in")
     return _runtime.schedule(definition, options, args, kwargs, due, wall=False)
 
 

@@ -182,7 +182,7 @@ class JobQueue(queue.Queue[Run[Any]]):
             self._blocked -= 1
 
     def _announces(self) -> bool:
-        return bool(signals.job_enqueued.receivers) or self.definition.observer is not None
+        return self.definition.observer is not None or bool(signals.job_enqueued.receivers)
 
     def announce(self, run: Run[Any]) -> None:
         """Say that *run* is accepted."""
@@ -216,16 +216,17 @@ class JobQueue(queue.Queue[Run[Any]]):
             ShutdownError: the process accepts no more work.
         """
         announced = self._announces()
+        timer = self.timer
         try:
             with self.mutex:
                 if self.closed:
                     raise self.shutdown_error()
-                if self.timer.full():
+                if timer.full():
                     raise self._too_many_scheduled()
                 self.scheduled += 1
                 run._state = SCHEDULED
                 if not announced:
-                    self.timer.insert(when, readmit, run, wall=wall)
+                    timer.insert(when, readmit, run, wall=wall)
         except RejectedError as error:
             self.reject(run, error)
         if announced:
