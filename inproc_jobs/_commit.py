@@ -60,6 +60,8 @@ class _Admission:
             _waiting.pop(self._run, None)
             self._run.accept()
             admit(self._run)
+            if self._run.should_stop:  # cancelled when there was nothing yet to take it out of
+                self._run.cancel()
 
     def __del__(self) -> None:
         if self._admit is not None:

@@ -8,9 +8,14 @@ one of fork. No thread is started, no signal is touched.
 **The definition of a job class**, ``init_app`` and the first enqueue look at SIGTERM and SIGINT (``watch_signals``),
 early because only the main thread can, and again because servers install theirs after importing the app. Where a signal
 would end the process at once, because its disposition is the system's default, a handler takes its place. What a server
-has
-installed stays as it is: it leads to the exit doors by itself. Python's own SIGINT handler does too. Under uWSGI, whose
-C code owns the signals, nothing is touched.
+has installed stays as it is: it leads to the exit doors by itself. Python's own SIGINT handler does too. Only uvicorn,
+once it has shut down, puts back what it found before it imported the app, and raises the signal again; between the two,
+the signals are looked at once more.
+
+**The first enqueue** also meets the server (``meet_server``). Under uWSGI, whose C code owns the signals, none is
+touched; there it takes a third door, ``uwsgi.atexit``, for uWSGI can be told to skip the interpreter's exit. It is
+refused where no thread would ever run: uWSGI can be told so, and gevent can be told to patch only half. Where the
+server's own grace period can be known and is shorter than ``shutdown_timeout``, it says so.
 
 **A signal** that this handler catches starts the clock: the deadline is ``shutdown_timeout`` seconds from here. With
 nothing accepted the process dies of the signal at once. Otherwise a thread finishes the work, while the main thread
@@ -23,12 +28,13 @@ A handler written in Python runs when the main thread comes back from C code. It
 interrupts, or be about to block when the signal strikes, and would then act on it late or never, where the default
 action would not have waited. So the interpreter's C handler also writes the number into a pipe
 (``signal.set_wakeup_fd``), and from the first enqueue on a thread reads it and acts; the handler does where that thread
-is not, or where an event loop uses the one wake-up descriptor there is.
+is not (gevent and eventlet have but one), or where an event loop uses the one wake-up descriptor there is.
 
 **The main thread ends** (its last line, an uncaught exception, ``sys.exit``, a KeyboardInterrupt, a server that returns
 from its loop). The interpreter calls the first door, before it joins any thread: work is finished until the deadline,
 and what it enqueues is still accepted. The threads are then taken from the list of those that ``concurrent.futures``
-joins without a limit, so that a job that hangs cannot hold up the exit. A Ctrl-C meanwhile is impatience, as above.
+joins without a limit, so that a job that hangs cannot hold up the exit. A Ctrl-C meanwhile is impatience, as above;
+other signals change nothing, and what a server has installed for them is back afterwards.
 
 **atexit callbacks** run next, and may still enqueue. The second door was registered first, so it comes last: it
 finishes what they enqueued, then refuses and discards, naming each run that could not be finished. If a signal's death
@@ -40,8 +46,7 @@ writes where every thread is and ends the process.
 
 **fork** leaves the child without threads, and with locks that may be held by threads that do not exist there. The child
 starts empty: what the parent accepted is the parent's. Where a job itself forks, the child must not go on as a worker
-    when
-the job returns there: it ends. uWSGI forks without calling the hooks, so every enqueue compares process ids too.
+when the job returns there: it ends. uWSGI forks without calling the hooks, so every enqueue compares process ids too.
 
 Private names of CPython touched here, each guarded: ``threading._register_atexit`` (without it the first door is an
 atexit callback too) and ``concurrent.futures.thread._threads_queues``.
@@ -55,17 +60,18 @@ import faulthandler
 import importlib
 import logging
 import os
+import queue
 import signal
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from types import FrameType
 from typing import Any, Protocol
 
 from . import _clock, _report
-from ._spawn import join, spawn
+from ._spawn import join, patched, spawn
 
 SAME_REQUEST = 0.5  # seconds within which a second SIGINT is the same one: a process group's and its master's
 WATCHDOG = 0.8  # seconds past the deadline at which a process that cannot move is ended
@@ -109,6 +115,7 @@ _forked = False  # whether this process was forked from one that had imported th
 _pipe: tuple[int, int] | None = None  # into which the interpreter's C handler writes the number of each signal
 _listening = False  # whether a thread has been told to read it
 _listener: threading.Thread | None = None  # that thread
+_compared = False  # whether the server's grace period has been looked at
 
 
 def register(host: Host) -> None:
@@ -117,15 +124,93 @@ def register(host: Host) -> None:
     _host = host
 
 
+def meet_server() -> str | None:
+    """Do at the first enqueue to a queue what the server around it asks for; return why there can be no jobs, if so."""
+    watch_signals()
+    if patched() and queue.SimpleQueue.__module__ == "_queue":  # C's own
+        return "threads are patched but queues are not, and the first would stop all others: patch both, or neither"
+    server = sys.modules.get("uwsgi")
+    if server is not None:
+        if not getattr(server, "has_threads", 1):
+            return "uWSGI runs no threads: start it with --enable-threads (enable-threads = true) or --threads"
+        _take_door(server)
+    _compare_grace(server)
+    return None
+
+
+def _take_door(uwsgi: Any) -> None:
+    """Have uWSGI open the first door at its own exit; it may skip Python's (``skip-atexit-teardown``)."""
+    theirs = getattr(uwsgi, "atexit", None)
+    if getattr(theirs, "func", None) is not _uwsgi_exits:
+        uwsgi.atexit = partial(_uwsgi_exits, theirs)
+
+
+def _uwsgi_exits(theirs: Callable[[], object] | None) -> None:
+    """The third door, in a signal handler of C's. A second signal, the master's or a group's, would exit here."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP))
+    _finish(finally_=False)
+    if theirs is not None:
+        theirs()
+    opt: Any = getattr(sys.modules.get("uwsgi"), "opt", {})
+    if "skip-atexit-teardown" in opt:
+        _interpreter_exits()
+
+
+def _compare_grace(uwsgi: Any) -> None:
+    """Say once that the server kills before our deadline, where it can be known."""
+    global _compared
+    if _compared or _host is None:
+        return
+    _compared = True
+    ours = _host.shutdown_timeout()
+    for name, grace in _grace_periods(uwsgi):
+        if ours > grace:
+            _logger.warning(
+                "shutdown_timeout is %g s, but the server kills this process %g s after it has told it to stop:"
+                " set %s to more than that, or shutdown_timeout to less",
+                ours,
+                grace,
+                name,
+            )
+
+
+def _grace_periods(uwsgi: Any) -> Iterator[tuple[str, float]]:
+    """Give the name of the server's setting and its seconds: of uWSGI, or of gunicorn, whose handlers lead to it."""
+    mercy = getattr(uwsgi, "opt", {}).get("worker-reload-mercy")
+    if mercy is not None:
+        with suppress(TypeError, ValueError):
+            yield "uWSGI's worker-reload-mercy", float(mercy)
+    settings = getattr(getattr(signal.getsignal(signal.SIGUSR1), "__self__", None), "cfg", None)
+    grace = getattr(settings, "graceful_timeout", None)
+    if isinstance(grace, int | float):
+        yield "gunicorn's graceful_timeout", grace
+
+
 def watch_signals() -> None:
     """Catch those of SIGTERM and SIGINT that would end the process at once. Does nothing outside the main thread."""
-    if threading.current_thread() is not threading.main_thread() or "uwsgi" in sys.modules:
-        return
+    if "uwsgi" not in sys.modules:
+        with suppress(ValueError):  # this is not the main thread; asked for by its object, eventlet has another one
+            _watch_signals()
+
+
+def _watch_signals() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
-        if signal.getsignal(number) is signal.SIG_DFL:
+        handler = signal.getsignal(number)
+        if handler is signal.SIG_DFL:
             signal.signal(number, _on_signal)
+        server: Any = getattr(handler, "__self__", None)
+        if type(getattr(server, "_captured_signals", None)) is list:
+            server._captured_signals = _Captured(server._captured_signals)
     if signal.getsignal(signal.SIGTERM) is _on_signal:
         _lay_pipe()
+
+
+class _Captured(list[int]):
+    """The signals that a uvicorn has caught, which it raises again when it has put back what it found."""
+
+    def __reversed__(self) -> Iterator[int]:
+        watch_signals()
+        return super().__reversed__()
 
 
 def _lay_pipe() -> None:
@@ -141,7 +226,7 @@ def _lay_pipe() -> None:
 def listen() -> None:
     """Have a thread act on signals, whatever the main thread is doing; ``deafen`` ends it."""
     global _listening
-    if _pipe is None or _listening:
+    if _pipe is None or _listening or patched():  # a greenlet that reads would stop all the others
         return
     _listening = True
     try:
@@ -227,14 +312,24 @@ def _finish_and_die() -> None:
         _die(_signal)
 
 
+def finish_early() -> None:
+    """Finish accepted work before the host goes through a shutdown of its own; an exit then has the same clock."""
+    global _left
+    _finish(finally_=False)
+    if _signal is None:
+        _left = _clock.now()
+
+
 def _main_thread_ended() -> None:
     """The first door."""
     global _left
     with _patience():
         _finish(finally_=_ends_without_atexit())
         joined: Any = getattr(concurrent.futures.thread, "_threads_queues", {})
-        # Its own thread, too: in a child that an executor's thread has forked, it would be asked to join itself.
-        for thread in (threading.current_thread(), *(_host.detach() if _host is not None else ())):
+        # Its own thread, too: in a child that an executor's thread has forked, it would be asked to join itself. And
+        # gevent's threads, which the fork has copied and detach() does not know there.
+        copied = [thread for thread in list(joined) if thread.name.startswith("inproc_jobs")]
+        for thread in (threading.current_thread(), *(_host.detach() if _host is not None else ()), *copied):
             joined.pop(thread, None)
         if _signal is None:
             _left = _clock.now()
@@ -265,22 +360,26 @@ def _finish(*, finally_: bool) -> None:
 
 @contextmanager
 def _patience() -> Iterator[None]:
-    """Have a Ctrl-C end the wait at a door, where Python's own handler would raise into whatever is being done."""
-    ours = (
-        threading.current_thread() is threading.main_thread()
-        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    )
-    if ours:
-        signal.signal(signal.SIGINT, _on_interrupt)
+    """Let no handler written in Python raise into the wait at a door: neither Python's own nor one of a server's.
+
+    The server has returned from its loop: its handlers have nothing left to say but ``sys.exit``.
+    """
+    theirs: dict[int, Any] = {}
+    with suppress(ValueError):  # this is not the main thread
+        for number in () if "uwsgi" in sys.modules else (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+            handler = signal.getsignal(number)
+            if callable(handler) and handler is not _on_signal:
+                signal.signal(number, _on_signal_at_door)
+                theirs[number] = handler
     try:
         yield
     finally:
-        if ours:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+        for taken, handler in theirs.items():
+            signal.signal(taken, handler)
 
 
-def _on_interrupt(_: int, __: FrameType | None) -> None:
-    if _host is not None:
+def _on_signal_at_door(number: int, _: FrameType | None) -> None:
+    if number == signal.SIGINT and _host is not None:
         _grow_impatient(_host)
 
 

@@ -81,7 +81,7 @@ class NoThreads(Threads):
 
     why = "nothing runs under fake() until it is told to: call run_all() or run_one() first"
 
-    def _ask_for_threads(self) -> None:
+    def ask(self) -> None:
         """Do not."""
 
     @contextmanager

@@ -97,7 +97,8 @@ OPTIONS = (
 SETTINGS = ("shutdown_timeout", "max_threads", "max_scheduled")
 PER_CALL = ("priority", "when_full", "block_timeout", "retry", "timeout", "expires_in", "on_commit", "database")
 PREFIX = "INPROC_JOBS_"  # of the settings in a framework's configuration
-MODE_KEY = PREFIX + "MODE"  # which of them is the testing kit's: "real", "inline" or "fake"
+MODE_KEY = PREFIX + "MODE"  # which of them is the testing kit's
+MODES = ("real", "inline", "fake")
 
 
 def merged(base: Options, owner: str, given: Mapping[str, object], allowed: tuple[str, ...] | None = None) -> Options:
@@ -126,6 +127,16 @@ def from_config(owner: str, config: Mapping[str, object]) -> dict[str, object]:
         if key.startswith(PREFIX) and key not in keys and key != MODE_KEY:
             raise TypeError(f"{owner}: unknown key {key!r}; there are {', '.join(keys)}, {MODE_KEY}")
     return {name: config[key] for key, name in keys.items() if key in config}
+
+
+def mode_of(owner: str, config: Mapping[str, object]) -> str:
+    """Return the mode of the testing kit in a framework's configuration, checked."""
+    mode = config.get(MODE_KEY, "real")
+    for known in MODES:
+        if isinstance(mode, str) and mode == known:
+            return known
+    allowed = ", ".join(map(repr, MODES))
+    raise ValueError(f"{owner}: {MODE_KEY} must be one of {allowed}, not {_report.shown(mode)}")
 
 
 def merged_settings(

@@ -55,8 +55,9 @@ class JobQueue(queue.Queue[Run[Any]]):
         self.closed = False  # refuses what is new
         self.swept = False  # refuses also what comes back
         self._discarded: list[Run[Any]] = []  # by the shutdown: its report's list
-        self.scheduled = 0
-        self.retrying = 0
+        # The runs that wait for their time. To take one out of its set is a single call, which settles who goes on.
+        self.scheduled: set[Run[Any]] = set()
+        self.retrying: set[Run[Any]] = set()
         self.watches: dict[Run[Any], Watch] = {}  # of attempts with a timeout
         self._waits: deque[float] = deque(maxlen=SAMPLES)  # seconds
         self._runs: deque[float] = deque(maxlen=SAMPLES)  # seconds
@@ -134,8 +135,11 @@ class JobQueue(queue.Queue[Run[Any]]):
             else:
                 self._put_with_care(item, timeout if block else 0.0)
         finally:  # also when a signal handler raises just after the run is in
-            if self._permits and self._waiting:
-                self.threads.call(self._hand_over)
+            if self._waiting:
+                if self._permits:
+                    self.threads.call(self._hand_over)
+                elif self.threads.asked:
+                    self.threads.ask()  # mostly in vain; but what was asked may have been lost with a thread
 
     def _recheck(self, run: Run[Any]) -> None:
         """Refuse a run after all that came in while the queue was being closed, if the last sweep has missed it."""
@@ -223,23 +227,33 @@ class JobQueue(queue.Queue[Run[Any]]):
                     raise self.shutdown_error()
                 if timer.full():
                     raise self._too_many_scheduled()
-                self.scheduled += 1
                 run._state = SCHEDULED
                 if not announced:
-                    timer.insert(when, readmit, run, wall=wall)
+                    self._hold(run, when, wall=wall)
         except RejectedError as error:
             self.reject(run, error)
         if announced:
             self._announce_scheduled(run, when, wall=wall)
 
+    def _hold(self, run: Run[Any], when: float, *, wall: bool) -> None:
+        held = False
+        try:
+            self.scheduled.add(run)
+            self.timer.insert(when, readmit, run, wall=wall)
+            held = True
+        finally:
+            if not held:  # a MemoryError, or a signal handler's exception: it was not accepted
+                self.scheduled.discard(run)
+
     def _announce_scheduled(self, run: Run[Any], when: float, *, wall: bool) -> None:
         try:
+            self.scheduled.add(run)
             self.announce(run)
         finally:
             with self.mutex:
                 late = self.swept and self._uncount(run)
-                if not late and run._state is SCHEDULED:  # else a receiver has cancelled it
-                    self.timer.insert(when, readmit, run, wall=wall)
+                if not late and run in self.scheduled:  # else a receiver has cancelled it
+                    self._hold(run, when, wall=wall)
             if late:
                 self.discard(run)
 
@@ -255,12 +269,12 @@ class JobQueue(queue.Queue[Run[Any]]):
         with self.mutex:
             if self.swept or isinstance(run._stop, RunCancelledError | ShutdownError):
                 return False
-            tally.retried += 1
-            self.retrying += 1
             run._stop = None
             run._outcome = error
             run._state = RETRYING
+            self.retrying.add(run)
             self.timer.insert(monotonic() + delay, readmit, run)
+            tally.retried += 1
             if self.timer.full():
                 self._figure()
         return True
@@ -268,9 +282,9 @@ class JobQueue(queue.Queue[Run[Any]]):
     def come_back(self, run: Run[Any]) -> None:
         """Let in a run whose time has come; it was accepted before, so the bound does not matter."""
         with self.mutex:
-            scheduled = run._state is SCHEDULED
-            if not self._uncount(run):
-                return  # cancelled meanwhile
+            scheduled = run in self.scheduled
+            if not self._uncount(run) or not hasattr(run, "_open"):
+                return  # cancelled meanwhile, or failed by its worker's death
             run._state = QUEUED
             run._ready = monotonic()
             if scheduled and run._options.expires_in is not None:
@@ -283,13 +297,14 @@ class JobQueue(queue.Queue[Run[Any]]):
         self.nudge()
 
     def _uncount(self, run: Run[Any]) -> bool:
-        """Take a run that waits for its time out of the counts; False if it does not."""
-        if run._state is SCHEDULED:
-            self.scheduled -= 1
-        elif run._state is RETRYING:
-            self.retrying -= 1
-        else:
-            return False
+        """Take a run that waits for its time out of its set; False if it does not."""
+        try:
+            self.scheduled.remove(run)
+        except KeyError:
+            try:
+                self.retrying.remove(run)
+            except KeyError:
+                return False
         if not self._easy:
             self._figure()
         return True
@@ -404,7 +419,10 @@ class JobQueue(queue.Queue[Run[Any]]):
     def _save(self, run: Run[Any]) -> None:
         """Put a run back to the front that a dying worker had taken; one that had started has failed."""
         if run._state is not QUEUED:
-            run.close(FAILED, sys.exception() or RuntimeError("its worker died"))
+            with self.mutex:
+                self._uncount(run)
+            if not run.close(FAILED, sys.exception() or RuntimeError("its worker died")):
+                run.settle()  # it has died on closing it
             return
         with self.mutex:
             late = self.swept
@@ -539,8 +557,8 @@ class JobQueue(queue.Queue[Run[Any]]):
                 busy=busy,
                 idle=len(workers) - busy,
                 queued=self._qsize(),
-                scheduled=self.scheduled,
-                retrying=self.retrying,
+                scheduled=len(self.scheduled),
+                retrying=len(self.retrying),
                 succeeded=total.succeeded,
                 failed=total.failed,
                 retried=total.retried,

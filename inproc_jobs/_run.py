@@ -292,31 +292,44 @@ class Run(Generic[R_co]):
         The one way a run ends: outcome, count, signal, log line, wake-up, in this order. *tally* is that of the worker
         whose thread this is; without one the queue's own is used. Called without any lock held.
         """
+        claimed = False
         try:
-            del self._open
-        except AttributeError:
-            return False
-        try:
-            self._finished = monotonic()
-            self._outcome = outcome
-            self._state = state
-            if tally is None:
-                self._queue.count(state)
-            else:
-                tally.count(state)
-            if self._queue.definition.observer is not None:
-                self._queue.definition.tell("closed", self)
-            if _CLOSING[state].receivers:
-                self._announce()
-            if state is not SUCCEEDED:
-                self._log_closing()
+            try:
+                try:
+                    del self._open; claimed = True  # fmt: skip  # noqa: E702 - on one line: nothing strikes in between
+                except AttributeError:
+                    return False
+                self._finished = monotonic()
+                self._outcome = outcome
+                self._state = state
+                if tally is None:
+                    self._queue.count(state)
+                else:
+                    tally.count(state)
+                if self._queue.definition.observer is not None:
+                    self._queue.definition.tell("closed", self)
+                if _CLOSING[state].receivers:
+                    self._announce()
+                if state is not SUCCEEDED:
+                    self._log_closing()
+                return True
+            finally:
+                if claimed:
+                    self._args = ()
+                    self._kwargs = self._context = self._carried = None
+                    self._settled = True
+                    if self._waiters is not None:
+                        self._wake()
         finally:
-            self._args = ()
-            self._kwargs = self._context = self._carried = None
-            self._settled = True
-            if self._waiters is not None:
-                self._wake()
-        return True
+            if claimed and (not self._settled or self._waiters is not None):  # an error has struck just above
+                self.settle()
+
+    def settle(self) -> None:
+        """Let go of what a closed run need not hold, and wake who waits for it. Twice is as good as once."""
+        self._args = ()
+        self._kwargs = self._context = self._carried = None
+        self._settled = True
+        self._wake()
 
     def disown(self) -> None:
         """In the child of a fork: leave it to the parent to close the run."""
@@ -400,9 +413,10 @@ class Run(Generic[R_co]):
 
     def _wake(self) -> None:
         with _waiters_lock:
-            waiters, self._waiters = self._waiters, None
-        for wake in waiters or ():
-            _report.guarded(wake)  # an event loop that has closed meanwhile raises
+            waiters = list(self._waiters or ())
+        for wake in waiters:
+            _report.guarded(wake)  # raises if its event loop has closed meanwhile, or if it was called before
+        self._waiters = None
 
 
 def _copy(error: BaseException) -> BaseException:

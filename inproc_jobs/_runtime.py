@@ -20,6 +20,7 @@ from ._run import Run
 from ._stats import NO_STATS, Stats
 from ._threads import Threads
 from ._timer import Timer
+from .errors import RejectedError
 
 MAX_WAIT = 3600.0  # seconds; a lock cannot wait for centuries
 ASK_AGAIN = 0.05  # seconds until a drain that can have no thread tries again (at the exit of Python 3.12.1: none)
@@ -79,7 +80,14 @@ class Runtime:
         self.timer.limit = settings.max_scheduled
 
     def queue(self, definition: Definition) -> JobQueue:
-        """Return the queue of a job class in this process, made at its first enqueue."""
+        """Return the queue of a job class in this process, made at its first enqueue.
+
+        Raises:
+            RejectedError: the server lets no thread run.
+        """
+        refusal = _lifecycle.meet_server()
+        if refusal is not None:
+            raise RejectedError(refusal, job=definition.name)
         with self._lock:
             new = self.queue_class(definition, threads=self.threads, timer=self.timer, pid=self.pid, prefix=self.prefix)
             self._queues.add(weakref.ref(new, self._queues.discard))
@@ -90,7 +98,6 @@ class Runtime:
             definition.queue = queue
             for pid in [pid for pid in definition.queues if pid != self.pid]:  # of the process this one was forked from
                 del definition.queues[pid]
-        _lifecycle.watch_signals()
         return queue
 
     def queues(self) -> list[JobQueue]:
@@ -190,6 +197,10 @@ class Runtime:
                     break
         return self._report or ShutdownReport(0, 0, [], 0.0)
 
+    def is_shut(self) -> bool:
+        """Return whether a shutdown is over: nothing is left to be waited for, even where a run still hangs."""
+        return self._report is not None
+
     def hurry(self, deadline: float) -> None:
         """Bring the deadline of the shutdown under way forward."""
         self._deadline = deadline
@@ -277,7 +288,7 @@ class _Process:
             return
         if finally_:
             runtime.shutdown(deadline)
-        else:
+        elif not runtime.is_shut():
             runtime.drain(deadline)
 
     def hurry(self) -> None:

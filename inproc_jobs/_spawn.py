@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import _thread
+import signal
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from types import BuiltinFunctionType
+
+# uWSGI ends a process by calling C's ``exit`` in a signal handler, on whatever thread the kernel has chosen. On one of
+# ours that would hold locks of the standard library's for ever. uWSGI's own threads are deaf to the same signals.
+_DEAF = signal.valid_signals() - {signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV}
 
 
 def spawn(main: Callable[[], object], name: str) -> None:
@@ -18,7 +25,14 @@ def spawn(main: Callable[[], object], name: str) -> None:
     Raises:
         RuntimeError: no thread is to be had.
     """
-    _thread.start_new_thread(_begin, (main, name))
+    if "uwsgi" not in sys.modules:
+        _thread.start_new_thread(_begin, (main, name))
+        return
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _DEAF)  # the new thread inherits it
+    try:
+        _thread.start_new_thread(_begin, (main, name))
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def join(thread: threading.Thread, seconds: float) -> None:
@@ -29,6 +43,12 @@ def join(thread: threading.Thread, seconds: float) -> None:
     if thread is not threading.current_thread():
         with suppress(RuntimeError, AssertionError):  # of a dummy thread: an assertion up to Python 3.12
             thread.join(max(0.0, seconds))
+
+
+def patched() -> bool:
+    """Return whether threads started from here on are greenlets, because gevent or eventlet has patched the library."""
+    by_them = "gevent.monkey" in sys.modules or "eventlet.patcher" in sys.modules  # a debugger patches it, too
+    return by_them and not isinstance(_thread.start_new_thread, BuiltinFunctionType)
 
 
 def _begin(main: Callable[[], object], name: str) -> None:

@@ -7,6 +7,7 @@ thread waits.
 from __future__ import annotations
 
 import logging
+import queue
 import sys
 import threading
 import weakref
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
-from queue import Empty, SimpleQueue
+from queue import Empty
 from typing import Any, Protocol
 
 from . import _clock, _report
@@ -67,7 +68,8 @@ class Threads:
 
     def __init__(self, timer: Timer, max_threads: int) -> None:
         self.max_threads = max_threads
-        self.ready: SimpleQueue[Work | None] = SimpleQueue()  # None asks the threads to end, if they are to
+        # None asks the threads to end, if they are to. Looked up here: gevent may have put its own in place meanwhile.
+        self.ready: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
         self.changed = threading.Condition(threading.RLock())  # told when a queue may have gone quiet, if watched
         self.watchers = 0
         self._timer = timer
@@ -75,7 +77,7 @@ class Threads:
         self._serving: dict[int, threading.Thread] = {}  # by identifier; each thread writes its own entry
         self._busy: dict[int, Work] = {}  # those of them that are at work
         self._starting: set[object] = set()  # a ticket for each thread asked for that has not come yet
-        self._asked = False  # whether the timer is about to start threads
+        self.asked = False  # whether the timer is about to start threads
         self._stopped = False
         self._submitting = threading.RLock()  # guards _executor and _detached, and is held while a thread starts
         self._executor: ThreadPoolExecutor | None = None
@@ -93,16 +95,22 @@ class Threads:
         except IndexError:
             return
         if self.ready.qsize() + len(self._busy) > len(self._serving):
-            self._ask_for_threads()
+            self.ask()
 
-    def _ask_for_threads(self) -> None:
+    def ask(self) -> None:
+        """See that the timer starts threads if there should be more."""
         # Whoever changes one of the numbers looks at all of them afterwards, so of two racing threads one sees both
         # changes, and no lock is needed.
-        if self._asked:
+        if self.asked:
             self._timer.revive()
         elif not self._stopped and self._shortage() > 0:
-            self._asked = True
-            self._timer.call_soon(self._start_threads)
+            asked = False
+            try:
+                self.asked = True
+                self._timer.call_soon(self._start_threads)
+                asked = True
+            finally:
+                self.asked = self.asked and asked  # unless a MemoryError or a signal handler has got in between
 
     def _shortage(self) -> int:
         """How many threads more there should be."""
@@ -112,7 +120,7 @@ class Threads:
     def _start_threads(self, _: None) -> None:
         # Only the timer's thread submits. It is a daemon and the executor's threads inherit that, so that no exit of
         # the interpreter waits for them.
-        self._asked = False
+        self.asked = False
         while not self._stopped and self._shortage() > 0:
             ticket = object()
             self._starting.add(ticket)
@@ -147,7 +155,7 @@ class Threads:
         if max_threads != self.max_threads:
             self.max_threads = max_threads
             self._drop_executor()  # its own limit cannot be changed
-            self._ask_for_threads()
+            self.ask()
 
     def _start_thread(self, ticket: object) -> bool:
         try:
@@ -174,7 +182,7 @@ class Threads:
             return
         self._starting.discard(ticket)
         self._drop_executor()
-        self._ask_for_threads()
+        self.ask()
 
     def _drop_executor(self) -> None:
         with self._submitting:
@@ -216,7 +224,7 @@ class Threads:
                     continue
                 self._busy[me] = work
                 if self.ready.qsize() + len(self._busy) > len(self._serving):
-                    self._ask_for_threads()
+                    self.ask()
                 worker = kept()
                 if worker is None or worker.queue is not work:
                     if worker is not None:
@@ -234,7 +242,7 @@ class Threads:
 
     def _leave(self, me: int, hand: list[Any], worker: Any) -> None:
         if hand:  # it died before it could work on what it took
-            self.ready.put(hand[0])
+            mover(hand.pop, self.ready.put)()
         if worker is not None:
             worker.queue.dismiss(worker)
         self._serving.pop(me, None)
@@ -242,7 +250,7 @@ class Threads:
             error = sys.exception()
             text = None if error is None else _report.trace(error)
             _report.log(_logger, logging.ERROR, "a worker's thread died and is replaced", text=text)
-        self._ask_for_threads()
+        self.ask()
         if not self._serving and not self._starting:
             self._drop_executor()
 
@@ -261,7 +269,7 @@ class Threads:
         """Start threads again when they are needed; those that were at work at the stop and still are go on."""
         self._clear_ready()
         self._starting.clear()
-        self._stopped = self._asked = False
+        self._stopped = self.asked = False
 
     def _clear_ready(self) -> None:
         """Send home what is ready; after a shutdown nothing waits any more."""
@@ -314,15 +322,15 @@ class Threads:
                 " raise max_threads, or do not wait inside a job"
             )
 
-    def depends_on_me(self, queue: Work, run: Any) -> bool:
+    def depends_on_me(self, work: Work, run: Any) -> bool:
         """Return whether all threads that could perform *run* wait, in the end, for this one."""
         me = acting_thread()
         seen: set[int] = {me}
-        left = [(queue, run)]
+        left = [(work, run)]
         met_me = False
         while left:
-            queue, run = left.pop()
-            threads = queue.threads_for(run)
+            work, run = left.pop()
+            threads = work.threads_for(run)
             if threads is None:
                 if len(self._busy) < self.max_threads:
                     return False

@@ -10,13 +10,14 @@ import heapq
 import logging
 import threading
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from . import _clock, _lifecycle, _report
 from ._spawn import join, spawn
 
 LINGER = 10.0  # seconds the thread stays without an entry
+AGAIN = 1.0  # seconds until a call that has raised is made once more
+ARRIVAL = 1.0  # seconds within which a thread that was started is expected
 WALL_CHECK = 1.0  # seconds between two looks at the wall clock, of which nothing announces that it was set
 MAX_WAIT = 3600.0  # seconds; a lock cannot wait for centuries
 
@@ -28,8 +29,8 @@ _logger = logging.getLogger(__name__)
 class Timer:
     """Makes calls when they are due.
 
-    Guarantees: a call is made once, never early, on the timer's thread, without any lock held; what it raises is
-    logged. A call must not block.
+    Guarantees: a call is made, never early, on the timer's thread, without any lock held; what it raises is logged, and
+    it is made once more. A call must not block, and must do no harm if it is made twice.
     ``insert`` never blocks on a thread's start and may be called from a signal handler or a ``__del__`` that
     interrupted another ``insert``.
     """
@@ -46,6 +47,7 @@ class Timer:
         self._void: set[Any] = set()  # arguments of calls that are not to be made
         self._alive = False
         self._stopping = False
+        self._started = 0.0  # monotonic seconds
         self._thread: threading.Thread | None = None
 
     def insert(self, when: float, function: Callable[[Any], object], argument: Any, *, wall: bool = False) -> None:
@@ -57,15 +59,16 @@ class Timer:
             heapq.heappush(heap, entry)
             if heap[0] is entry:
                 self._changed.notify()
-            if not self._alive:
+            if not self._alive or (self._thread is None and self._is_lost()):
                 self._start()
 
     def revive(self) -> bool:
         """See that the thread lives if a call is pending; return False if none is to be had."""
         with self._lock:
-            if self._alive or not (self._delays or self._moments):
+            if not (self._delays or self._moments):
                 return True
-            self._start()
+            if not self._alive or (self._thread is None and self._is_lost()):
+                self._start()
             return self._alive
 
     def call_here(self) -> None:
@@ -135,34 +138,66 @@ class Timer:
         if thread is not None:
             join(thread, deadline - _clock.now())
 
+    def _is_lost(self) -> bool:
+        """Return whether a thread that was started should have come by now; it may have died of a MemoryError."""
+        return _clock.now() > self._started + ARRIVAL
+
     def _start(self) -> None:
         # From the first thing that there is to finish on; and here, not in the thread, which a shutdown may overtake.
         _lifecycle.listen()
-        self._alive = True
         self._stopping = False
+        self._started = _clock.now()
+        alive = False
         try:
+            self._alive = True  # for an entry that a signal handler inserts meanwhile
             spawn(self._main, "inproc_jobs-timer")
+            alive = True
         except RuntimeError as error:
-            self._alive = False  # the next entry tries again
             _report.log(_logger, logging.ERROR, "no thread for the timer: %s", _report.describe(error))
+        finally:
+            self._alive = alive  # if not, the next entry tries again
 
     def _main(self) -> None:
-        self._thread = threading.current_thread()
         try:
-            while (entry := self._next()) is not None:
-                self._call(entry)
-                del entry
+            try:
+                self._serve()
+            finally:
+                self._end()
         finally:
-            with self._lock:
+            self._end()  # once more, for an error may have struck the first
+
+    def _serve(self) -> None:
+        with self._lock:
+            if self._thread is not None:  # started twice, because it was taken for lost
+                return
+            self._thread = threading.current_thread()
+            self._alive = True
+        while (entry := self._next()) is not None:
+            self._call(entry)
+            del entry
+
+    def _end(self) -> None:
+        with self._lock:
+            if self._alive and self._thread in (None, threading.current_thread()):
                 self._alive = False
+                if self._calling is not None:  # it died of a MemoryError
+                    self._again(self._calling)
                 self._calling = self._thread = None
-                if self._delays or self._moments:  # it died of a MemoryError, or an entry came at the last moment
+                if self._delays or self._moments:
                     self._start()
 
     def _call(self, entry: Entry) -> None:
-        _report.shielded(_logger, lambda: "the timer's call", partial(entry[2], entry[3]))
+        _, number, function, argument = entry
+        done: list[object] = []
+        _report.shielded(_logger, lambda: "the timer's call", lambda: done.append(function(argument)))
+        if not done and number > 0:  # a MemoryError, most likely: once more, which its number shows
+            self._again((_clock.now() + AGAIN, -number, function, argument))
         self._calling = None
         self.after_call()
+
+    def _again(self, entry: Entry) -> None:
+        with self._lock:
+            heapq.heappush(self._delays, entry)
 
     def _next(self) -> Entry | None:
         """Wait for the next call and take it out; None after some idle seconds, or when told to stop."""
@@ -183,11 +218,10 @@ class Timer:
         with self._lock:
             for heap, now in ((self._delays, _clock.now()), (self._moments, _clock.wall())):
                 while heap and heap[0][0] <= now:
-                    entry = heapq.heappop(heap)
-                    if entry[3] not in self._void:
-                        self._calling = entry
-                        return entry
-                    self._void.discard(entry[3])
+                    if heap[0][3] not in self._void:
+                        self._calling = heap[0]  # first, so that it is always in one of the two
+                        return heapq.heappop(heap)
+                    self._void.discard(heapq.heappop(heap)[3])
             return None
 
     def _until_next(self, idle_deadline: float) -> float:

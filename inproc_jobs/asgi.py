@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from . import _runtime
+from . import _lifecycle
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -22,8 +22,9 @@ _LAST = ("lifespan.startup.failed", "lifespan.shutdown.complete", "lifespan.shut
 def lifespan(app: App) -> App:
     """Return *app*, an ASGI application, with a lifespan that drains accepted runs when the server shuts down.
 
-    Waits in a thread, for ``shutdown_timeout`` seconds at most, so that the event loop goes on. The app's own lifespan
-    is called as before, after the drain; an app without one (Django's, for example) gets one.
+    Waits in a thread, so that the event loop goes on, for ``shutdown_timeout`` seconds at most; what then is left of
+    them is what the exit that follows may take. The app's own lifespan is called as before, after the drain; an app
+    without one (Django's, for example) gets one.
     """
 
     async def wrapped(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
@@ -57,17 +58,13 @@ class _Lifespan:
         """Receive the next message, and drain before a shutdown is passed on."""
         self._message = await self._receive()
         if self._message["type"] == "lifespan.shutdown":
-            await asyncio.to_thread(_runtime.drain)
+            await asyncio.to_thread(_lifecycle.finish_early)
         return self._message
 
     async def send(self, message: Message) -> None:
         """Pass on an answer of the app."""
         self.answered = True
-        self.finished = message["type"] in (
-            "lifespan.startup.failed",
-            "lifespan.shutdown.complete",
-            "lifespan.shutdown.failed",
-        )
+        self.finished = message["type"] in _LAST
         await self._send(message)
 
     async def finish(self) -> None:

@@ -13,7 +13,7 @@ from flask.cli import with_appcontext
 from . import _lifecycle, _runtime
 from ._carriers import Entrance, carry, leave_behind
 from ._listing import listing
-from ._options import MODE_KEY, config_key, from_config
+from ._options import MODE_KEY, config_key, from_config, mode_of
 from .signals import (
     job_cancelled,
     job_discarded,
@@ -75,9 +75,10 @@ class InprocJobs:
             raise RuntimeError(
                 f"{app!r} already has InprocJobs: call InprocJobs(app) or init_app(app) once for each app, not both"
             )
+        mode = mode_of("app.config", app.config)
         _runtime.apply_settings("app.config", from_config("app.config", app.config), config_key)
         if MODE_KEY in app.config:
-            importlib.import_module("inproc_jobs.testing").use(app.config[MODE_KEY])
+            importlib.import_module("inproc_jobs.testing").use(mode)
         app.extensions["inproc_jobs"] = self
         app.cli.add_command(jobs_cli)
         _apps.add(app)

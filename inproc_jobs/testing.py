@@ -26,7 +26,7 @@ import sys
 from collections.abc import Callable
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Generic, Literal, Self, TypeVar, cast, get_args
+from typing import Any, Generic, Literal, Self, TypeVar, cast
 
 from . import _clock, _report, _runtime
 from ._modes import (
@@ -42,6 +42,7 @@ from ._modes import (
     run_due,
     settle,
 )
+from ._options import MODE_KEY, mode_of
 from ._queue import readmit
 from ._run import FAILED, Run
 
@@ -374,9 +375,7 @@ def use(mode: Mode) -> None:
     Raises:
         ValueError: *mode* is none of "real", "inline" and "fake".
     """
-    if mode not in get_args(Mode):
-        allowed = ", ".join(map(repr, get_args(Mode)))
-        raise ValueError(f"INPROC_JOBS_MODE must be one of {allowed}, not {_report.shown(mode)}")
+    mode_of("use", {MODE_KEY: mode})
     while _in_use:
         _in_use.pop().__exit__(None, None, None)
     if mode == "real":

@@ -15,7 +15,11 @@ class InprocJobsConfig(AppConfig):
     verbose_name = "Background jobs"
 
     def ready(self) -> None:
-        """Read the settings, and see to connections, transactions and the locale of jobs."""
+        """Read the settings, and see to connections, transactions and the locale of jobs.
+
+        Raises:
+            ImproperlyConfigured: no job could run like that. Under ``manage.py`` the system check says so instead.
+        """
         from . import checks, conf, db, i18n  # once the settings are there
 
         conf.wire()
@@ -23,3 +27,5 @@ class InprocJobsConfig(AppConfig):
         i18n.wire()
         checks.wire()
         _lifecycle.watch_signals()
+        if not checks.are_made():
+            checks.insist()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
+from types import FrameType
 from typing import Any
 
 from django.apps import AppConfig
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, register
 from django.core.checks import Warning as Concern
+from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, connections
 
 from .. import _runtime
@@ -25,6 +27,20 @@ def wire() -> None:
     for check in (check_settings, check_databases, check_uwsgi, check_jobs):
         register(check, TAG)
     register(check_connections, Tags.database)
+
+
+def are_made() -> bool:
+    """Return whether ``manage.py`` is what sets Django up; a server makes no checks."""
+    frame: FrameType | None = sys._getframe()
+    while frame is not None and frame.f_globals.get("__name__") != "django.core.management":
+        frame = frame.f_back
+    return frame is not None
+
+
+def insist() -> None:
+    """Raise ImproperlyConfigured for what would keep every job from running as it should."""
+    for message in (*check_settings(None), *check_uwsgi(None)):
+        raise ImproperlyConfigured(message.msg if message.hint is None else f"{message.msg}. {message.hint}")
 
 
 def check_settings(app_configs: Sequence[AppConfig] | None, **extra: Any) -> list[CheckMessage]:
@@ -55,7 +71,7 @@ def check_databases(app_configs: Sequence[AppConfig] | None, **extra: Any) -> li
 
 
 def _in_memory(name: str) -> bool:
-    return name == ":memory:" or ("mode=memory" in name and "cache=shared" not in name)
+    return (":memory:" in name or "mode=memory" in name) and "cache=shared" not in name
 
 
 def check_connections(
@@ -94,8 +110,11 @@ def _too_few(alias: str, limit: str, most: int) -> CheckMessage:
 def check_uwsgi(app_configs: Sequence[AppConfig] | None, **extra: Any) -> list[CheckMessage]:
     """E002: uWSGI runs no threads of Python's unless told to."""
     uwsgi = sys.modules.get("uwsgi")
-    options: dict[str, Any] = getattr(uwsgi, "opt", {})
-    if uwsgi is None or "enable-threads" in options or "threads" in options:
+    if uwsgi is None:
+        return []
+    options: dict[str, Any] = uwsgi.opt
+    # Later ones say it themselves, and have threads with some Pythons in any case.
+    if getattr(uwsgi, "has_threads", "enable-threads" in options or "threads" in options):
         return []
     return [
         Error(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import tzinfo
 from functools import lru_cache, partial
 
@@ -18,16 +16,32 @@ def wire() -> None:
 
 
 def _capture() -> Entrance:
-    return _entrance(translation.get_language(), timezone.get_current_timezone())
+    language, zone = translation.get_language(), timezone.get_current_timezone()
+    try:
+        return _entrance(language, zone, str(zone))
+    except TypeError:  # a zone that cannot be hashed, as those of dateutil
+        return partial(_Active, language, zone)
 
 
 @lru_cache(maxsize=64)
-def _entrance(language: str | None, zone: tzinfo) -> Entrance:
-    # One for all the runs of a locale: a run that waits keeps it alive.
-    return partial(_active, language, zone)
+def _entrance(language: str | None, zone: tzinfo, name: str) -> Entrance:
+    # One for all the runs of a locale: a run that waits keeps it alive. By name too, for fixed offsets that are equal.
+    return partial(_Active, language, zone)
 
 
-@contextmanager
-def _active(language: str | None, zone: tzinfo) -> Iterator[None]:
-    with translation.override(language), timezone.override(zone):
-        yield
+class _Active:
+    """Has a language and a zone active meanwhile. No generator: contextlib would assign to a job's frozen error."""
+
+    __slots__ = ("_language", "_zone")
+
+    def __init__(self, language: str | None, zone: tzinfo) -> None:
+        self._language = translation.override(language)
+        self._zone = timezone.override(zone)
+
+    def __enter__(self) -> None:
+        self._language.__enter__()
+        self._zone.__enter__()
+
+    def __exit__(self, *error: object) -> None:
+        self._zone.__exit__(*error)
+        self._language.__exit__(*error)

@@ -91,7 +91,7 @@ def test_the_option_is_that_of_every_enqueue(transactions, call):
     using = getattr(Mail.using(database="third"), call)(*first)
 
     assert [database for _, database in transactions.calls] == ["other", "third"]
-    assert Mail.__job__.queue._qsize() + Mail.__job__.queue.scheduled == 0
+    assert Mail.__job__.queue._qsize() + len(Mail.__job__.queue.scheduled) == 0
     transactions.commit()
     assert run.wait(WAIT)
     assert using.wait(WAIT)
