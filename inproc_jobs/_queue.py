@@ -9,6 +9,7 @@ import sys
 import threading
 from collections import deque
 from contextlib import suppress
+from functools import partial
 from time import monotonic
 from typing import Any, NoReturn
 
@@ -55,9 +56,9 @@ class JobQueue(queue.Queue[Run[Any]]):
         self.closed = False  # refuses what is new
         self.swept = False  # refuses also what comes back
         self._discarded: list[Run[Any]] = []  # by the shutdown: its report's list
-        # The runs that wait for their time. To take one out of its set is a single call, which settles who goes on.
-        self.scheduled: set[Run[Any]] = set()
-        self.retrying: set[Run[Any]] = set()
+        # The runs that wait for their time, each by itself: it goes from here to its level in a single call.
+        self.scheduled: dict[Run[Any], Run[Any]] = {}
+        self.retrying: dict[Run[Any], Run[Any]] = {}
         self.watches: dict[Run[Any], Watch] = {}  # of attempts with a timeout
         self._waits: deque[float] = deque(maxlen=SAMPLES)  # seconds
         self._runs: deque[float] = deque(maxlen=SAMPLES)  # seconds
@@ -238,16 +239,16 @@ class JobQueue(queue.Queue[Run[Any]]):
     def _hold(self, run: Run[Any], when: float, *, wall: bool) -> None:
         held = False
         try:
-            self.scheduled.add(run)
+            self.scheduled[run] = run
             self.timer.insert(when, readmit, run, wall=wall)
             held = True
         finally:
             if not held:  # a MemoryError, or a signal handler's exception: it was not accepted
-                self.scheduled.discard(run)
+                self.scheduled.pop(run, None)
 
     def _announce_scheduled(self, run: Run[Any], when: float, *, wall: bool) -> None:
         try:
-            self.scheduled.add(run)
+            self.scheduled[run] = run
             self.announce(run)
         finally:
             with self.mutex:
@@ -272,7 +273,7 @@ class JobQueue(queue.Queue[Run[Any]]):
             run._stop = None
             run._outcome = error
             run._state = RETRYING
-            self.retrying.add(run)
+            self.retrying[run] = run
             self.timer.insert(monotonic() + delay, readmit, run)
             tally.retried += 1
             if self.timer.full():
@@ -282,29 +283,27 @@ class JobQueue(queue.Queue[Run[Any]]):
     def come_back(self, run: Run[Any]) -> None:
         """Let in a run whose time has come; it was accepted before, so the bound does not matter."""
         with self.mutex:
-            scheduled = run in self.scheduled
-            if not self._uncount(run) or not hasattr(run, "_open"):
-                return  # cancelled meanwhile, or failed by its worker's death
-            run._state = QUEUED
-            run._ready = monotonic()
-            if scheduled and run._options.expires_in is not None:
-                run._expires = run._ready + run._options.expires_in
+            waiting = self.scheduled if run in self.scheduled else self.retrying
+            if run not in waiting:
+                return  # cancelled meanwhile
             late = self.swept
-            if not late:
-                self._put(run)
+            if not late and hasattr(run, "_open"):  # else its worker has died after all
+                run._state = QUEUED
+                run._ready = monotonic()
+                if waiting is self.scheduled and run._options.expires_in is not None:
+                    run._expires = run._ready + run._options.expires_in
+                mover(partial(waiting.pop, run), self._level(run).append)()
         if late:
             self.discard(run)
+        with self.mutex:
+            self._uncount(run)
+            self._figure()
         self.nudge()
 
     def _uncount(self, run: Run[Any]) -> bool:
-        """Take a run that waits for its time out of its set; False if it does not."""
-        try:
-            self.scheduled.remove(run)
-        except KeyError:
-            try:
-                self.retrying.remove(run)
-            except KeyError:
-                return False
+        """Take a run that waits for its time out of its dict; False if it does not."""
+        if self.scheduled.pop(run, None) is None and self.retrying.pop(run, None) is None:
+            return False
         if not self._easy:
             self._figure()
         return True

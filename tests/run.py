@@ -1,6 +1,6 @@
 """Set up all that the tests need and run them: ``python3 tests/run.py [arguments for pytest]``.
 
-Checks style and types, then runs all tests on the newest supported Python of this machine and beside it, one after the
+Checks style and types, builds the docs, then runs all tests on the newest supported Python of this machine and beside it, one after the
 other, those that are not slow on the older ones; and says which Pythons those were. Arguments, a file or ``-k``, hold
 for each of them. Needs Python and pip, and makes its environments under ``.venvs/``.
 """
@@ -24,8 +24,10 @@ CHECKS = (
     ("ruff", "format", "--check", "."),
     ("ruff", "check", "."),
     ("mypy",),
+    ("sphinx", "-W", "--keep-going", "-q", "-b", "html", "docs", ".venvs/docs"),
 )
-OLDER = ("-m", "not slow")
+NEWEST = ("-m", "not whole")
+OLDER = ("-m", "not slow and not whole")
 
 # The tests start hundreds of processes; each would compile the package anew where byte code is not to be written.
 SURROUNDINGS = {**os.environ, "PYTHONPYCACHEPREFIX": str(ROOT / ".venvs" / "bytecode")}
@@ -44,7 +46,8 @@ def main(arguments: list[str]) -> int:
     *older, newest = pythons
 
     def prepare(version: str) -> str:
-        return environment(f"test-{version}", pythons[version], "--group", "dev", "-e", ".[flask,django]")
+        groups = ("--group", "dev", *(("--group", "servers") if version == newest else ()))
+        return environment(f"test-{version}", pythons[version], *groups, "-e", ".[flask,django]")
 
     with ThreadPoolExecutor() as makers:
         environments = dict(zip(pythons, makers.map(prepare, pythons), strict=True))
@@ -63,7 +66,7 @@ def main(arguments: list[str]) -> int:
 
 def _check_and_test(version: str, python: str, arguments: list[str]) -> list[str]:
     failed = [] if arguments else [" ".join(check) for check in CHECKS if _run(version, python, "-m", *check)]
-    return failed + _test(version, python, (), arguments)
+    return failed + _test(version, python, NEWEST, arguments)
 
 
 def _test(version: str, python: str, selection: tuple[str, ...], arguments: list[str]) -> list[str]:

@@ -11,15 +11,18 @@ from typing import Any
 WORKERS = 2
 ROOM = 1_000_000  # waiting jobs; no measurement is to meet a bound
 
-# By module; inproc_jobs without a framework, as in a plain script, and in a Flask request, where it carries the app.
+# By module; inproc_jobs without a framework, as in a plain script, in a Flask request, where it carries the app, and as
+# the backend of a Django site's tasks.
 NAMES = {
     "bare": "bare ThreadPoolExecutor",
     "inproc": "inproc_jobs",
     "inproc_flask": "inproc_jobs, Flask request",
+    "inproc_django": "inproc_jobs, django.tasks",
     "flask_executor": "Flask-Executor, Flask request",
     "huey_memory": "huey, MemoryHuey",
     "dramatiq_stub": "dramatiq, StubBroker",
     "apscheduler_pool": "APScheduler 3, thread pool",
+    "django_tasks_local": "django-tasks-local, django.tasks",
 }
 
 

@@ -7,8 +7,7 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine
 from contextvars import ContextVar, copy_context
 from functools import partial
 from pathlib import Path
@@ -61,31 +60,34 @@ def wire() -> None:
 
 
 def _carry_connections() -> _carriers.Entrance:
-    return _request_like
+    return _RequestLike
 
 
-@contextmanager
-def _request_like() -> Iterator[None]:
-    """Treat the connections of a worker's thread as Django does at the start and the end of a request.
+class _RequestLike:
+    """Treats the connections of a worker's thread as Django does at the start and the end of a request.
 
     Not those of another thread, whose caller is in the midst of something, nor those of an attempt that this one is
-    inside of: ``perform_now`` and ``caller_runs``.
+    inside of: ``perform_now`` and ``caller_runs``. No generator: contextlib would assign to a job's frozen error.
     """
-    outer = getattr(_thread, "run", None)
-    # Not RUNNING where an interrupt has struck at the end of its attempt.
-    if (outer is not None and outer.state is RUNNING) or not _runtime.on_worker_thread():
-        yield
-        return
-    _thread.run = current_run()
-    _unshare_locals()
-    try:
-        reset_queries()
-        _tidy_all()
-        yield
-    finally:
-        _tidy_all()
-        _log_trouble(_report.guarded(caches.close_all))
-        _thread.run = None
+
+    __slots__ = ("_heeded",)
+
+    def __enter__(self) -> None:
+        outer = getattr(_thread, "run", None)
+        # Not RUNNING where an interrupt has struck at the end of its attempt.
+        inside = outer is not None and outer.state is RUNNING
+        self._heeded = not inside and _runtime.on_worker_thread()
+        if self._heeded:
+            _thread.run = current_run()
+            _unshare_locals()
+            reset_queries()
+            _tidy_all()
+
+    def __exit__(self, *error: object) -> None:
+        if self._heeded:
+            _tidy_all()
+            _log_trouble(_report.guarded(caches.close_all))
+            _thread.run = None
 
 
 def _unshare_locals() -> None:

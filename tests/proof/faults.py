@@ -163,7 +163,7 @@ def delayed(world: World, struck: Struck) -> None:
     with armed(struck):
         try:
             world.accepted[5] = world.job.perform_in(0.001, 5)
-            world.job.perform_in(0.05, 6).cancel()
+            world.job.perform_in(0.01, 6).cancel()
         except ERRORS:
             pass
 

@@ -865,7 +865,7 @@ def test_a_run_whose_job_caught_the_checkpoint_holds_no_frames(no_collector, gat
     drain(WAIT)
 
     assert run.state is RunState.SUCCEEDED
-    assert seen() is None
+    _until(lambda: seen() is None)  # the timer's thread may be about to say where the run hangs
 
 
 def test_a_cancelled_run_lets_go_of_its_arguments(no_collector):

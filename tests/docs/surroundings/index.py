@@ -1,0 +1,4 @@
+"""The mail of the page's job."""
+
+
+def send_mail(to, subject): ...

@@ -1,0 +1,211 @@
+"""The configurations of servers: one row of the table each."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import sys
+import sysconfig
+from pathlib import Path
+
+from live import Row
+
+ROOT = Path(__file__).resolve().parents[2]
+
+TERM, QUIT, HUP, INT = signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, signal.SIGINT
+
+
+def gunicorn(name: str, kind: str, *arguments: str, app: str = "wsgi:app", **more: object) -> Row:
+    command = ("{python}", "-m", "gunicorn", "--bind", "127.0.0.1:{port}", "--worker-class", kind, *arguments, app)
+    needs = ("gunicorn", *{"gevent": ("gevent",), "uvicorn_worker.UvicornWorker": ("uvicorn_worker",)}.get(kind, ()))
+    # A worker that has just been forked and has no handlers of its own yet ignores a signal: gunicorn then waits 30 s.
+    both: dict[str, object] = {"ready": ("Booting worker", 2), "settles": 0.8} if "--workers" in arguments else {}
+    known = {INT: "stop", QUIT: "stop", HUP: "reload"}
+    return Row(f"gunicorn {name}", command, needs, **{"signals": known, **both, **more})  # type: ignore[arg-type]
+
+
+UVICORN_WORKER = "uvicorn_worker.UvicornWorker"
+NO_QUIT = "uvicorn's worker ignores the SIGQUIT that gunicorn sends it (Kludex/uvicorn-worker#2)"
+NO_QUITS = {"int": NO_QUIT, "quit": NO_QUIT, "group int": NO_QUIT}
+MAX = ("--max-requests", "3")
+STAYS = "a worker forked by --preload now and then stays in gevent's hub (1 of 6 reloads without us)"
+
+GUNICORN = [
+    gunicorn("sync", "sync"),
+    gunicorn("sync 2", "sync", "--workers", "2"),
+    gunicorn("sync 2 preload", "sync", "--workers", "2", "--preload"),
+    gunicorn("gthread", "gthread", "--threads", "4"),
+    gunicorn("gthread 2", "gthread", "--threads", "4", "--workers", "2"),
+    gunicorn("gthread 2 preload", "gthread", "--threads", "4", "--workers", "2", "--preload"),
+    gunicorn("gevent", "gevent"),
+    gunicorn("gevent 2 preload", "gevent", "--workers", "2", "--preload", now_and_then=STAYS),
+    gunicorn("asgi", "asgi", app="asgi:app"),
+    gunicorn("asgi 2 preload", "asgi", "--workers", "2", "--preload", app="asgi:app"),
+    gunicorn("uvicorn", UVICORN_WORKER, app="asgi:app", limits=NO_QUITS),
+    gunicorn("uvicorn 2 preload", UVICORN_WORKER, "--workers", "2", "--preload", app="asgi:app", limits=NO_QUITS),
+    gunicorn("sync max-requests", "sync", *MAX, columns=("retire",)),
+    gunicorn("gthread max-requests", "gthread", "--threads", "4", *MAX, columns=("retire",)),
+    gunicorn("gevent max-requests", "gevent", *MAX, columns=("retire",)),
+    gunicorn("asgi max-requests", "asgi", *MAX, app="asgi:app", columns=("retire",)),
+    gunicorn("uvicorn max-requests", UVICORN_WORKER, *MAX, app="asgi:app", columns=("retire",), limits=NO_QUITS),
+    gunicorn("sync reload", "sync", "--reload", columns=("touch",)),
+    gunicorn("gthread reload", "gthread", "--threads", "4", "--reload", columns=("touch",)),
+    gunicorn("asgi reload", "asgi", "--reload", app="asgi:app", columns=("touch",)),
+    gunicorn("sync timeout", "sync", "--timeout", "1", columns=("timeout",)),
+]
+
+
+def uvicorn(name: str, *arguments: str, app: str = "asgi:app", **more: object) -> Row:
+    command = ("{python}", "-m", "uvicorn", "--port", "{port}", *arguments, app)
+    return Row(f"uvicorn {name}".strip(), command, ("uvicorn",), **more)  # type: ignore[arg-type]
+
+
+UVICORN = [
+    uvicorn(""),
+    uvicorn("lifespan", environment={"LIFESPAN": "yes"}),
+    uvicorn("2", "--workers", "2", signals={HUP: "reload"}, ready=("startup complete", 2)),
+    uvicorn("reload", "--reload", columns=("touch",)),
+    uvicorn("django", app="manage:asgi"),
+    uvicorn("uvloop", "--loop", "uvloop", "--http", "httptools"),
+]
+
+
+def console(name: str, *command: str, **more: object) -> Row:
+    # A main thread that is about to block in C when SIGINT comes raises KeyboardInterrupt only afterwards.
+    usual: dict[str, object] = {"console": "pipe", "columns": ("end",), "settles": 0.1}
+    return Row(name, ("{python}", *command), **{**usual, **more})  # type: ignore[arg-type]
+
+
+CONSOLES = [
+    console("script", "console.py"),
+    console("script -c", "-c", "from console import main; main()"),
+    console("script command", "manage.py", "work", needs=("django",)),
+    console("script shell", "-q", "-i", console="terminal", environment={"TERM": "dumb"}),
+    console("script pytest", "-m", "pytest", "-q", "-s", "-c", os.devnull, "-p", "no:logging", "check_console.py"),
+    *(
+        console(
+            f"{by} {when}",
+            "console.py",
+            needs=(by,),
+            environment={variable: by, "PYTHONWARNINGS": "ignore"},
+            limits={"fork": "eventlet wants to be first: it says that some locks are not green"}
+            if (by, when) == ("eventlet", "after")
+            else {},
+        )
+        for by in ("gevent", "eventlet")
+        for when, variable in (("before", "PATCH"), ("after", "PATCH_LATE"))
+    ),
+]
+
+
+SERVES = ("--http-socket", "127.0.0.1:{port}", "--wsgi", "wsgi", "--need-app")
+
+
+def uwsgi(name: str, *arguments: str, **more: object) -> Row:
+    return Row(f"uwsgi {name}", ("{bin}/uwsgi", *SERVES, *arguments), ("uwsgi",), **more)  # type: ignore[arg-type]
+
+
+def debian(name: str, *arguments: str, **more: object) -> Row:
+    """A row of Debian's uWSGI, which is built for Debian's Python; ours has to be the same version."""
+    plugin = f"python{sys.version_info[0]}{sys.version_info[1]}"
+    paths = ("--pythonpath", sysconfig.get_path("purelib"), "--pythonpath", str(ROOT))
+    return Row(
+        f"uwsgi debian {name}",
+        ("/usr/bin/uwsgi", "--plugin", plugin, *SERVES, *paths, *arguments),
+        (f"/usr/lib/uwsgi/plugins/{plugin}_plugin.so",),
+        **more,  # type: ignore[arg-type]
+    )
+
+
+THREADS = ("--master", "--enable-threads", "--threads", "4")
+DIES = ("--die-on-term", *THREADS)
+BUSY = "a worker that is busy with a request at SIGTERM is killed without any of Python's exit hooks"
+GRACEFUL = ("--hook-master-start", "unix_signal:15 gracefully_kill_them_all", *THREADS)
+KNOWN = {INT: "stop", QUIT: "reload", HUP: "reload"}
+TWICE = "two signals at once, a process group's and the master's, now and then let it exit within its exit"
+FORKED = "up to Python 3.12 a child that multiprocessing forks in a thread of uWSGI's fails an assertion of threading's"
+UNFIT = {"late": BUSY, **({} if sys.version_info >= (3, 13) else {"fork": FORKED})}
+UWSGI_LIKE: dict[str, object] = {"settles": 0.2, "limits": UNFIT, "now_and_then": TWICE}
+LAZY = ("--processes", "2", "--lazy-apps")
+
+UWSGI = [
+    uwsgi("die-on-term", *DIES, signals=KNOWN, **UWSGI_LIKE),
+    uwsgi("enable-threads", "--master", "--die-on-term", "--enable-threads", signals=KNOWN, **UWSGI_LIKE),
+    uwsgi("no master", "--die-on-term", "--threads", "4", signals={INT: "stop"}, **UWSGI_LIKE),
+    uwsgi("term reloads", *THREADS, stop=INT, signals={QUIT: "stop", TERM: "reload", HUP: "reload"}, **UWSGI_LIKE),
+    uwsgi("graceful", *GRACEFUL, signals={INT: "stop", HUP: "reload"}, settles=0.2),
+    uwsgi("2 lazy", *DIES, *LAZY, signals=KNOWN, ready=("WSGI app 0", 2), **UWSGI_LIKE),
+    uwsgi("2 prefork", *DIES, "--processes", "2", signals=KNOWN, **UWSGI_LIKE),
+    uwsgi("max-requests", *DIES, *MAX, "--min-worker-lifetime", "0", columns=("retire",), **UWSGI_LIKE),
+    uwsgi("skip teardown", *DIES, "--skip-atexit-teardown", **UWSGI_LIKE),
+    debian("threads", *DIES, signals=KNOWN, **UWSGI_LIKE),
+    debian("2 lazy", *DIES, *LAZY, signals=KNOWN, ready=("WSGI app 0", 2), **UWSGI_LIKE),
+    debian("no threads", "--master", "--die-on-term", columns=("refused",), only=("refused",)),
+]
+
+FLASK = ("{python}", "-m", "flask", "--app", "wsgi", "run", "--port", "{port}")
+DJANGO = ("{python}", "manage.py", "runserver", "{port}")
+STOPS = ("term", "int", "hung", "native", "late", "chain", "twice", "group", "group int", "fork")
+KILLED = dict.fromkeys(STOPS, "its parent, which only watches, kills the child with SIGKILL or leaves it behind")
+
+DEVELOPMENT = [
+    Row("flask run", FLASK, ("flask",)),
+    Row("flask run reload", (*FLASK, "--reload"), ("flask",), columns=("touch",), limits=KILLED),
+    Row("flask app.run", ("{python}", "wsgi.py"), ("flask",)),
+    Row(
+        "flask app.run reload",
+        ("{python}", "wsgi.py"),
+        ("flask",),
+        {"RELOAD": "yes"},
+        columns=("touch",),
+        limits=KILLED,
+    ),
+    Row("django runserver", (*DJANGO, "--noreload"), ("django",)),
+    Row("django runserver reload", DJANGO, ("django",), columns=("touch",), limits=KILLED),
+    Row("wsgiref", ("{python}", "wsgiref_server.py"), ("flask",)),
+]
+
+GRANIAN = ("{python}", "-m", "granian", "--port", "{port}", "--interface")
+MOD_WSGI = (
+    *(
+        "{bin}/mod_wsgi-express",
+        "start-server",
+        "wsgi.py",
+        "--port",
+        "{port}",
+        "--host",
+        "127.0.0.1",
+        "--log-to-terminal",
+    ),
+    *("--server-root", "{place}/apache", "--user", "www-data", "--group", "www-data"),
+)
+
+NO_CHILDREN = {"fork": "its workers are daemonic processes of multiprocessing, which may have no children"}
+LOSES = "its handler, which calls into Rust, now and then loses a signal (1 of 24 without us)"
+
+
+def hypercorn(name: str, *arguments: str) -> Row:
+    command = ("{python}", "-m", "hypercorn", "-b", "127.0.0.1:{port}", *arguments, "asgi:app")
+    return Row(f"hypercorn {name}".strip(), command, ("hypercorn",), limits=NO_CHILDREN)
+
+
+OTHERS = [
+    Row("waitress", ("{python}", "-m", "waitress", "--port", "{port}", "wsgi:app"), ("waitress",)),
+    hypercorn(""),
+    hypercorn("2", "-w", "2"),
+    Row("granian wsgi", (*GRANIAN, "wsgi", "wsgi:app"), ("granian",), signals={HUP: "reload"}, now_and_then=LOSES),
+    Row("granian asgi", (*GRANIAN, "asgi", "asgi:app"), ("granian",), signals={HUP: "reload"}, now_and_then=LOSES),
+    Row("mod_wsgi", MOD_WSGI, ("mod_wsgi",)),
+]
+
+ROWS = [*GUNICORN, *UVICORN, *CONSOLES, *UWSGI, *DEVELOPMENT, *OTHERS]
+
+
+def missing(row: Row) -> str | None:
+    """Return what *row* needs and is not installed here: a module, a program beside this Python, or a file."""
+    for name in row.needs:
+        there = (Path(sys.executable).parent / name).exists()
+        if not there and ("/" in name or importlib.util.find_spec(name) is None):
+            return name
+    return None
