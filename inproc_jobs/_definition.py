@@ -52,12 +52,12 @@ class Definition:
     def __init__(
         self, job: Any, name: str, options: Options, perform: Callable[..., Any], call: Callable[[Any], Any], skip: int
     ) -> None:
-        self.job = job
-        self.name = name
-        self.options = options
-        self.call = call
-        self.fits = signature_stub(perform, f"{perform.__qualname__}", skip)
-        self.awaited = inspect.iscoroutinefunction(inspect.unwrap(perform))
+        self.job: Any = job
+        self.name: str = name
+        self.options: Options = options
+        self.call: Callable[[Any], Any] = call
+        self.fits: Callable[..., None] = signature_stub(perform, f"{perform.__qualname__}", skip)
+        self.awaited: bool = inspect.iscoroutinefunction(inspect.unwrap(perform))
         self.observer: Observer | None = None
         self.queue: Any = None
         self.queues: dict[int, Any] = {}

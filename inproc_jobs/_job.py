@@ -332,7 +332,7 @@ class JobFunction(Enqueuer[P, R_co]):
     __slots__ = ("__dict__", "__weakref__", "function")
 
     def __init__(self, function: Callable[P, R_co], name: str, options: Options) -> None:
-        self.function = function
+        self.function: Callable[P, R_co] = function
         for attribute in ("__module__", "__name__", "__qualname__", "__doc__"):
             setattr(self, attribute, getattr(function, attribute, None))
         definition = _define(self, function, name, options, function, self._call, skip=0)

@@ -49,7 +49,7 @@ starts empty: what the parent accepted is the parent's. Where a job itself forks
 when the job returns there: it ends. uWSGI forks without calling the hooks, so every enqueue compares process ids too.
 
 Private names of CPython touched here, each guarded: ``threading._register_atexit`` (without it the first door is an
-atexit callback too) and ``concurrent.futures.thread._threads_queues``.
+atexit callback too), ``threading._threading_atexits`` and ``concurrent.futures.thread._threads_queues``.
 """
 
 from __future__ import annotations
@@ -115,6 +115,7 @@ _forked = False  # whether this process was forked from one that had imported th
 _pipe: tuple[int, int] | None = None  # into which the interpreter's C handler writes the number of each signal
 _listening = False  # whether a thread has been told to read it
 _listener: threading.Thread | None = None  # that thread
+_door: object = None  # what the interpreter has made of the first door, among the hooks of its exit
 _compared = False  # whether the server's grace period has been looked at
 
 
@@ -127,6 +128,7 @@ def register(host: Host) -> None:
 def meet_server() -> str | None:
     """Do at the first enqueue to a queue what the server around it asks for; return why there can be no jobs, if so."""
     watch_signals()
+    _stay_in_front()
     if patched() and queue.SimpleQueue.__module__ == "_queue":  # C's own
         return "threads are patched but queues are not, and the first would stop all others: patch both, or neither"
     server = sys.modules.get("uwsgi")
@@ -136,6 +138,20 @@ def meet_server() -> str | None:
         _take_door(server)
     _compare_grace(server)
     return None
+
+
+def _stay_in_front() -> None:
+    """Have the first door open before the exit hooks that came meanwhile: of a process pool that jobs may use."""
+    global _door
+    hooks = getattr(threading, "_threading_atexits", None)
+    if hooks and hooks[-1] is not _door:
+        _register_door()
+
+
+def _register_door() -> None:
+    global _door
+    getattr(threading, "_register_atexit", atexit.register)(_main_thread_ended)
+    _door = getattr(threading, "_threading_atexits", [None])[-1]
 
 
 def _take_door(uwsgi: Any) -> None:
@@ -451,5 +467,5 @@ def _after_fork() -> None:
 
 
 atexit.register(_interpreter_exits)
-getattr(threading, "_register_atexit", atexit.register)(_main_thread_ended)
+_register_door()
 os.register_at_fork(after_in_child=_after_fork)

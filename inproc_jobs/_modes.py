@@ -35,8 +35,8 @@ class HeldTimer(Timer):
             super().insert(when, function, argument, wall=wall)
             return
         with self._lock:
-            self.inserted += 1
-            heappush(self._held, (when - (_clock.wall() - _clock.now() if wall else 0.0), self.inserted, argument))
+            monotonic_when = when - (_clock.wall() - _clock.now() if wall else 0.0)
+            heappush(self._held, (monotonic_when, self.next_number(), argument))
 
     def withdraw(self, argument: Any) -> None:
         with self._lock:
@@ -196,7 +196,8 @@ class FakeQueue(JobQueue):
         notes().append(note)
 
     def schedule(self, run: Run[Any], when: float, *, wall: bool) -> None:
-        note = Enqueued.of(run, delay=when - (_clock.wall() if wall else _clock.now()))
+        delay = round(when - (_clock.wall() if wall else _clock.now()), 2)  # what was given, less some microseconds
+        note = Enqueued.of(run, delay=delay)
         super().schedule(run, when, wall=wall)
         notes().append(note)
 

@@ -50,18 +50,18 @@ class Options:
         on_commit: bool = False,
         database: str | None = None,
     ) -> None:
-        self.workers = workers
-        self.max_queue = max_queue
+        self.workers: int = workers
+        self.max_queue: int = max_queue
         self.when_full: WhenFull = when_full
-        self.block_timeout = block_timeout
-        self.retry = retry
-        self.timeout = timeout
-        self.interruptible = interruptible
-        self.expires_in = expires_in
-        self.priority = priority
-        self.on_commit = on_commit
-        self.database = database
-        self.watched = timeout is not None or interruptible  # whether an attempt needs an eye on it while it runs
+        self.block_timeout: float = block_timeout
+        self.retry: RetryPolicy | None = retry
+        self.timeout: float | None = timeout
+        self.interruptible: bool = interruptible
+        self.expires_in: float | None = expires_in
+        self.priority: int = priority
+        self.on_commit: bool = on_commit
+        self.database: str | None = database
+        self.watched: bool = timeout is not None or interruptible  # whether an attempt needs an eye on it while it runs
 
     def __repr__(self) -> str:
         return f"Options({', '.join(f'{name}={getattr(self, name)!r}' for name in OPTIONS)})"
@@ -73,9 +73,9 @@ class Settings:
     __slots__ = ("max_scheduled", "max_threads", "shutdown_timeout")
 
     def __init__(self, *, shutdown_timeout: float = 8.0, max_threads: int = 32, max_scheduled: int = 200_000) -> None:
-        self.shutdown_timeout = shutdown_timeout
-        self.max_threads = max_threads
-        self.max_scheduled = max_scheduled
+        self.shutdown_timeout: float = shutdown_timeout
+        self.max_threads: int = max_threads
+        self.max_scheduled: int = max_scheduled
 
     def __repr__(self) -> str:
         return f"Settings({', '.join(f'{name}={getattr(self, name)!r}' for name in SETTINGS)})"

@@ -44,17 +44,17 @@ class JobQueue(queue.Queue[Run[Any]]):
     def __init__(self, definition: Definition, *, threads: Threads, timer: Timer, pid: int, prefix: str) -> None:
         super().__init__(definition.options.max_queue)
         # In place of the base class's lock, which is not reentrant.
-        self.mutex = threading.RLock()  # type: ignore[assignment]  # guards the counts, the flags and what is let in
-        self.not_empty = threading.Condition(self.mutex)
-        self.not_full = threading.Condition(self.mutex)
-        self.all_tasks_done = threading.Condition(self.mutex)
+        self.mutex: Any = threading.RLock()  # guards the counts, the flags and what is let in
+        self.not_empty: threading.Condition = threading.Condition(self.mutex)
+        self.not_full: threading.Condition = threading.Condition(self.mutex)
+        self.all_tasks_done: threading.Condition = threading.Condition(self.mutex)
         self.definition = definition
         self.threads = threads
         self.timer = timer
         self.pid = pid
         self.prefix = prefix
-        self.closed = False  # refuses what is new
-        self.swept = False  # refuses also what comes back
+        self.closed: bool = False  # refuses what is new
+        self.swept: bool = False  # refuses also what comes back
         self._discarded: list[Run[Any]] = []  # by the shutdown: its report's list
         # The runs that wait for their time, each by itself: it goes from here to its level in a single call.
         self.scheduled: dict[Run[Any], Run[Any]] = {}
@@ -511,7 +511,7 @@ class JobQueue(queue.Queue[Run[Any]]):
 
     def abandon(self) -> None:
         """In the child of a fork: what the parent accepted is the parent's, even the run whose job has forked."""
-        self.mutex = threading.RLock()  # type: ignore[assignment]  # another thread may have held it
+        self.mutex = threading.RLock()  # another thread may have held it
         self.closed = self.swept = True
         self._easy = 0
         for level in self._levels:

@@ -43,7 +43,7 @@ class Retry:
         """
 
         def __init__(self, delay: float | timedelta) -> None:
-            self.delay = _clock.seconds(delay, "the delay of Retry.Later")
+            self.delay: float = _clock.seconds(delay, "the delay of Retry.Later")
             super().__init__(f"again in {self.delay:g} s")
 
     __slots__ = ("attempts", "backoff", "backoff_max", "give_up_on", "jitter", "on")

@@ -25,7 +25,7 @@ from .errors import RunCancelledError, RunDiscardedError, WrongProcessError
 T = TypeVar("T")
 R_co = TypeVar("R_co", covariant=True)
 
-_logger = logging.getLogger(__name__)
+_logger = logging.getLogger("inproc_jobs.run")  # a name for filters to go by: what becomes of runs
 _number = itertools.count(1).__next__
 _waiters_lock = threading.RLock()  # guards every run's _waiters; taken only where somebody waits
 _no_kwargs: Mapping[str, Any] = MappingProxyType({})

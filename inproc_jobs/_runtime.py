@@ -58,8 +58,8 @@ class Runtime:
     timer_class = Timer
 
     def __init__(self, settings: Settings, *, closed: bool = False) -> None:
-        self.pid = os.getpid()
-        self.prefix = os.urandom(3).hex()
+        self.pid: int = os.getpid()
+        self.prefix: str = os.urandom(3).hex()
         self._lock = threading.RLock()  # guards _queues and the five below
         self._queues: set[weakref.ref[JobQueue]] = set()
         self._closed = closed
@@ -67,8 +67,8 @@ class Runtime:
         self._deadline = 0.0  # of the drain or shutdown under way, monotonic
         self._report: ShutdownReport | None = None
         self._stopped = threading.Condition(self._lock)
-        self.timer = self.timer_class(settings.max_scheduled)
-        self.threads = self.threads_class(self.timer, settings.max_threads)
+        self.timer: Timer = self.timer_class(settings.max_scheduled)
+        self.threads: Threads = self.threads_class(self.timer, settings.max_threads)
         self.timer.after_call = self.threads.tell
 
     def __repr__(self) -> str:

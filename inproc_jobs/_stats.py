@@ -87,11 +87,19 @@ class Tally:
     )
 
     def __init__(self, waits: deque[float], runs: deque[float]) -> None:
-        self.waits = waits  # seconds; the queue's, shared by all its tallies
-        self.runs = runs  # seconds; likewise
-        self.succeeded = self.failed = self.discarded = self.cancelled = self.retried = self.rejected = 0
-        self.attempts = 0
-        self.wait_total = self.wait_max = self.run_total = self.run_max = 0.0
+        self.waits: deque[float] = waits  # seconds; the queue's, shared by all its tallies
+        self.runs: deque[float] = runs  # seconds; likewise
+        self.succeeded: int = 0
+        self.failed: int = 0
+        self.discarded: int = 0
+        self.cancelled: int = 0
+        self.retried: int = 0
+        self.rejected: int = 0
+        self.attempts: int = 0
+        self.wait_total: float = 0.0
+        self.wait_max: float = 0.0
+        self.run_total: float = 0.0
+        self.run_max: float = 0.0
 
     def count(self, outcome: str) -> None:
         """Count one run that ended as *outcome*: succeeded, failed, discarded or cancelled."""

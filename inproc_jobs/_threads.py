@@ -67,17 +67,19 @@ class Threads:
     """
 
     def __init__(self, timer: Timer, max_threads: int) -> None:
-        self.max_threads = max_threads
+        self.max_threads: int = max_threads
         # None asks the threads to end, if they are to. Looked up here: gevent may have put its own in place meanwhile.
         self.ready: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
-        self.changed = threading.Condition(threading.RLock())  # told when a queue may have gone quiet, if watched
-        self.watchers = 0
+        self.changed: threading.Condition = threading.Condition(
+            threading.RLock()
+        )  # told when a queue may have gone quiet, if watched
+        self.watchers: int = 0
         self._timer = timer
         self._own: set[int] = set()  # identifiers of the threads started here
         self._serving: dict[int, threading.Thread] = {}  # by identifier; each thread writes its own entry
         self._busy: dict[int, Work] = {}  # those of them that are at work
         self._starting: set[object] = set()  # a ticket for each thread asked for that has not come yet
-        self.asked = False  # whether the timer is about to start threads
+        self.asked: bool = False  # whether the timer is about to start threads
         self._stopped = False
         self._submitting = threading.RLock()  # guards _executor and _detached, and is held while a thread starts
         self._executor: ThreadPoolExecutor | None = None

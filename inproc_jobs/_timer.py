@@ -36,10 +36,10 @@ class Timer:
     """
 
     def __init__(self, limit: int) -> None:
-        self.limit = limit
+        self.limit: int = limit
         self._lock = threading.RLock()  # guards all below; reentrant: see above
         self._changed = threading.Condition(self._lock)
-        self.inserted = 0  # calls asked for so far
+        self.inserted: int = 0  # calls asked for so far
         self.after_call: Callable[[], object] = int  # called after each call
         self._calling: Entry | None = None
         self._delays: list[Entry] = []  # a heap by monotonic seconds
@@ -54,13 +54,17 @@ class Timer:
         """Have ``function(argument)`` called at *when*, in monotonic seconds, or of the wall clock if *wall*."""
         heap = self._moments if wall else self._delays
         with self._lock:
-            self.inserted += 1
-            entry = (when, self.inserted, function, argument)
+            entry = (when, self.next_number(), function, argument)
             heapq.heappush(heap, entry)
             if heap[0] is entry:
                 self._changed.notify()
             if not self._alive or (self._thread is None and self._is_lost()):
                 self._start()
+
+    def next_number(self) -> int:
+        """Return the number of a call that is inserted; the lock is held."""
+        self.inserted += 1
+        return self.inserted
 
     def revive(self) -> bool:
         """See that the thread lives if a call is pending; return False if none is to be had."""

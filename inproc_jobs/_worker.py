@@ -18,6 +18,7 @@ from . import _carriers, _clock, _report, signals
 from ._mover import mover
 from ._retry import Discard, Retry
 from ._run import CANCELLED, DISCARDED, FAILED, RUNNING, SUCCEEDED, Run, current, hands, root_task
+from ._stats import Tally
 from .errors import RunCancelledError, RunTimeoutError, ShutdownError
 
 FAIR_SHARE = 0.02  # seconds a worker stays at its queue from when it sees that others wait for a thread
@@ -55,14 +56,14 @@ class Worker:
     )
 
     def __init__(self, queue: Any, permit: list[Any], *, raises: bool = False) -> None:
-        self.queue = queue
+        self.queue: Any = queue
         self._raises = raises  # whether the error of a run comes out of perform, and none is retried
-        self.thread = threading.get_ident()
-        self.permit = permit
+        self.thread: int = threading.get_ident()
+        self.permit: list[Any] = permit
         self.hand: list[Run[Any]] = []
         self.levels: tuple[deque[Run[Any]], ...] = ()
         self.reach: tuple[tuple[deque[Run[Any]], Callable[[], object]], ...] = ()
-        self.tally = queue.new_tally()
+        self.tally: Tally = queue.new_tally()
         self._outer = hands.get(self.thread)  # of a job that performs another one inside itself
         hands[self.thread] = self.hand
 

@@ -96,9 +96,7 @@ def _carry_app() -> Entrance | None:
 
 carry(_carry_app)
 # The caller's own contexts must not follow: they are torn down by the time the job runs. Flask 3.2 merges the two.
-leave_behind(
-    *(variable for name in ("_cv_app", "_cv_request") if (variable := getattr(flask.globals, name, None)) is not None)
-)
+leave_behind(*filter(None, (getattr(flask.globals, name, None) for name in ("_cv_app", "_cv_request"))))
 
 
 @click.command("jobs")

@@ -36,21 +36,25 @@ __all__ = [
 _logger = logging.getLogger(__name__)
 _namespace = Namespace()
 
-job_enqueued = _namespace.signal("job-enqueued", "A run was accepted. Keywords: run.")
-job_rejected = _namespace.signal("job-rejected", "An enqueue was refused. Keywords: run, error (RejectedError).")
-job_started = _namespace.signal("job-started", "An attempt starts; run.attempt counts from 1. Keywords: run.")
-job_succeeded = _namespace.signal("job-succeeded", "A run ended with a value. Keywords: run.")
-job_retried = _namespace.signal(
+job_enqueued: Signal = _namespace.signal("job-enqueued", "A run was accepted. Keywords: run.")
+job_rejected: Signal = _namespace.signal(
+    "job-rejected", "An enqueue was refused. Keywords: run, error (RejectedError)."
+)
+job_started: Signal = _namespace.signal("job-started", "An attempt starts; run.attempt counts from 1. Keywords: run.")
+job_succeeded: Signal = _namespace.signal("job-succeeded", "A run ended with a value. Keywords: run.")
+job_retried: Signal = _namespace.signal(
     "job-retried", "An attempt failed and another follows. Keywords: run, error, delay (seconds until then)."
 )
-job_failed = _namespace.signal(
+job_failed: Signal = _namespace.signal(
     "job-failed", "A run ended with an error, its traceback still attached. Keywords: run, error."
 )
-job_discarded = _namespace.signal("job-discarded", "A run ended without an outcome. Keywords: run, reason (text).")
-job_cancelled = _namespace.signal("job-cancelled", "A run was cancelled. Keywords: run.")
-job_overran = _namespace.signal("job-overran", "A run is past its timeout and still at work. Keywords: run.")
-shutdown_started = _namespace.signal("shutdown-started", "The runtime begins to drain. Sender: the runtime.")
-shutdown_finished = _namespace.signal(
+job_discarded: Signal = _namespace.signal(
+    "job-discarded", "A run ended without an outcome. Keywords: run, reason (text)."
+)
+job_cancelled: Signal = _namespace.signal("job-cancelled", "A run was cancelled. Keywords: run.")
+job_overran: Signal = _namespace.signal("job-overran", "A run is past its timeout and still at work. Keywords: run.")
+shutdown_started: Signal = _namespace.signal("shutdown-started", "The runtime begins to drain. Sender: the runtime.")
+shutdown_finished: Signal = _namespace.signal(
     "shutdown-finished", "The runtime accepts no more work. Sender: the runtime. Keywords: report (ShutdownReport)."
 )
 

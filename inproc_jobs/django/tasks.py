@@ -35,8 +35,8 @@ try:
     from django.tasks.exceptions import InvalidTask, InvalidTaskBackend, TaskResultDoesNotExist
     from django.tasks.signals import task_enqueued, task_finished, task_started
     from django.utils.json import normalize_json
-except ImportError as error:
-    raise ImportError("inproc_jobs.django.tasks needs django.tasks, which came with Django 6.0") from error
+except ImportError as _error:
+    raise ImportError("inproc_jobs.django.tasks needs django.tasks, which came with Django 6.0") from _error
 
 from .. import _clock, _report, _runtime
 from .._job import Job

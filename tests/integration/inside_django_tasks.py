@@ -1004,7 +1004,7 @@ def test_the_log_says_why_a_task_was_discarded():
     run = re.search("<Run [^>]*>", result.errors[0].traceback)[0]
     assert [line for line in lines if line[1] in ("ERROR", "WARNING")] == [
         ("django.tasks", "ERROR", f"Task id=... path={__name__}.refuse state=FAILED", ANY_ERROR),
-        ("inproc_jobs._run", "WARNING", f"{run}: not today", "None"),
+        ("inproc_jobs.run", "WARNING", f"{run}: not today", "None"),
     ]
 
 

@@ -756,3 +756,24 @@ def test_closed_standard_streams():
 
         assert ended.numbers() == TEN, close
         assert ended.status == -signal.SIGTERM, close
+
+
+def test_a_process_pool_serves_its_jobs_to_the_end():
+    """Jobs that wait for a process pool still have it while they are finished, though it came after this package."""
+    ended = run("""
+        from concurrent.futures import ProcessPoolExecutor
+        import multiprocessing, operator
+
+        @job(workers=1)
+        def compute(number):
+            pause(0.05)
+            say("done", pool.submit(operator.mul, number, 1).result())
+
+        if __name__ == "__main__":
+            pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork"))
+            pool.submit(int).result()
+            for number in range(5): compute.perform_async(number)
+    """)
+
+    assert ended.numbers() == [0, 1, 2, 3, 4]
+    assert (ended.status, ended.errors) == (0, "")
