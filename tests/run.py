@@ -1,7 +1,7 @@
 """Set up all that the tests need and run them: ``python3 tests/run.py [arguments for pytest]``.
 
-Checks style and types, builds the docs, then runs all tests on the newest supported Python of this machine and beside it, one after the
-other, those that are not slow on the older ones; and says which Pythons those were. Arguments, a file or ``-k``, hold
+Checks style and types, builds the docs, then runs all tests on the newest supported Python of this machine, and those
+that are not slow on the older ones; and says which Pythons those were. Arguments, a file or ``-k``, hold
 for each of them. Needs Python and pip, and makes its environments under ``.venvs/``.
 """
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,14 +25,14 @@ CHECKS = (
     ("mypy",),
     ("sphinx", "-W", "--keep-going", "-q", "-b", "html", "docs", ".venvs/docs"),
 )
-NEWEST = ("-m", "not whole")
-OLDER = ("-m", "not slow and not whole")
+# Most tests wait for something: four processes keep two cores busy. A file stays together, with what it has started.
+AT_ONCE = ("-n", "4", "--dist", "loadfile")
+NEWEST = ("-m", "not whole", *AT_ONCE)
+OLDER = ("-m", "not slow and not whole", *AT_ONCE)
 
 # The tests start hundreds of processes; each would compile the package anew where byte code is not to be written.
 SURROUNDINGS = {**os.environ, "PYTHONPYCACHEPREFIX": str(ROOT / ".venvs" / "bytecode")}
 SURROUNDINGS.pop("PYTHONDONTWRITEBYTECODE", None)
-
-_printing = threading.Lock()
 
 
 def main(arguments: list[str]) -> int:
@@ -51,52 +50,27 @@ def main(arguments: list[str]) -> int:
 
     with ThreadPoolExecutor() as makers:
         environments = dict(zip(pythons, makers.map(prepare, pythons), strict=True))
-    # Two at a time, for most tests wait for something; more would make them wait for each other.
-    with ThreadPoolExecutor(2) as lanes:
-        first = lanes.submit(_check_and_test, newest, environments[newest], arguments)
-        rest = lanes.submit(
-            lambda: [found for version in older for found in _test(version, environments[version], OLDER, arguments)]
-        )
-        failed = first.result() + rest.result()
+    failed = (
+        [] if arguments else [" ".join(check) for check in CHECKS if _run(newest, environments[newest], "-m", *check)]
+    )
+    for version in reversed(pythons):
+        if _run(
+            version, environments[version], "-m", "pytest", "-q", *(NEWEST if version == newest else OLDER), *arguments
+        ):
+            failed.append(f"the tests on Python {version}")
     missing = [version for version in VERSIONS if version not in pythons]
     print(f"\nCovered: Python {', '.join(pythons)}." + (f" Not found: {', '.join(missing)}." if missing else ""))
     print(f"Failed: {'; '.join(failed)}." if failed else "All passed.")
     return 1 if failed else 0
 
 
-def _check_and_test(version: str, python: str, arguments: list[str]) -> list[str]:
-    failed = [] if arguments else [" ".join(check) for check in CHECKS if _run(version, python, "-m", *check)]
-    return failed + _test(version, python, NEWEST, arguments)
-
-
-def _test(version: str, python: str, selection: tuple[str, ...], arguments: list[str]) -> list[str]:
-    """Return what has failed; pytest's exit code 5, no test at all, counts as a failure."""
-    failed = _run(version, python, "-m", "pytest", "-q", *selection, *arguments)
-    return [f"the tests on Python {version}"] if failed else []
-
-
 def _run(version: str, python: str, *command: str) -> int:
-    """Run a module of an environment, print what it has printed once it is done, and return its exit code."""
+    """Run a module of an environment and return its exit code; pytest's 5, no test at all, counts as a failure."""
     started = time.monotonic()
-    _say(f"$ {version}: {' '.join(command[1:])} ...")
-    done = subprocess.run(
-        [python, *command],
-        cwd=ROOT,
-        env=SURROUNDINGS,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-    )
-    seconds = time.monotonic() - started
-    _say(f"{done.stdout}$ {version}: {' '.join(command[1:])}: exit code {done.returncode} after {seconds:.0f} s")
-    return done.returncode
-
-
-def _say(text: str) -> None:
-    with _printing:
-        print(f"\n{text}", flush=True)
+    print(f"\n$ {version}: {' '.join(command[1:])}", flush=True)
+    code = subprocess.run([python, *command], cwd=ROOT, env=SURROUNDINGS, stdin=subprocess.DEVNULL).returncode
+    print(f"  exit code {code} after {time.monotonic() - started:.0f} s", flush=True)
+    return code
 
 
 if __name__ == "__main__":

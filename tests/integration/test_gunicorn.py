@@ -69,7 +69,10 @@ class Gunicorn(Process):
         self._socket = place / "socket"
         bind = ("--config", "conf.py", "--bind", f"unix:{self._socket}")
         super().__init__(sys.executable, "-m", "gunicorn", *bind, *arguments, "app:app", cwd=str(place), **environment)
-        self.wait_for("ready")
+        # Each of them: a signal that comes before its handlers are there is lost.
+        workers = int(arguments[arguments.index("--workers") + 1]) if "--workers" in arguments else 1
+        for _ in range(workers):
+            self.wait_for(r"worker-\d+")
 
     def get(self, path: str) -> str:
         """Make one request, on a connection of its own, and return what is answered."""
