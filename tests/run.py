@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> int:
         print(f"No Python {' or '.join(VERSIONS)} found.")
         return 1
     print(f"Pythons found: {', '.join(pythons)}", flush=True)
-    *older, newest = pythons
+    newest = list(pythons)[-1]
 
     def prepare(version: str) -> str:
         groups = ("--group", "dev", *(("--group", "servers") if version == newest else ()))
@@ -50,25 +50,24 @@ def main(arguments: list[str]) -> int:
 
     with ThreadPoolExecutor() as makers:
         environments = dict(zip(pythons, makers.map(prepare, pythons), strict=True))
-    failed = (
-        [] if arguments else [" ".join(check) for check in CHECKS if _run(newest, environments[newest], "-m", *check)]
-    )
+    failed = []
+    if not arguments:
+        failed += [" ".join(check) for check in CHECKS if _run(newest, environments[newest], *check)]
     for version in reversed(pythons):
-        if _run(
-            version, environments[version], "-m", "pytest", "-q", *(NEWEST if version == newest else OLDER), *arguments
-        ):
-            failed.append(f"the tests on Python {version}")
+        selection = NEWEST if version == newest else OLDER
+        if _run(version, environments[version], "pytest", "-q", *selection, *arguments):
+            failed += [f"the tests on Python {version}"]
     missing = [version for version in VERSIONS if version not in pythons]
     print(f"\nCovered: Python {', '.join(pythons)}." + (f" Not found: {', '.join(missing)}." if missing else ""))
     print(f"Failed: {'; '.join(failed)}." if failed else "All passed.")
     return 1 if failed else 0
 
 
-def _run(version: str, python: str, *command: str) -> int:
+def _run(version: str, python: str, *module: str) -> int:
     """Run a module of an environment and return its exit code; pytest's 5, no test at all, counts as a failure."""
     started = time.monotonic()
-    print(f"\n$ {version}: {' '.join(command[1:])}", flush=True)
-    code = subprocess.run([python, *command], cwd=ROOT, env=SURROUNDINGS, stdin=subprocess.DEVNULL).returncode
+    print(f"\n$ {version}: {' '.join(module)}", flush=True)
+    code = subprocess.run([python, "-m", *module], cwd=ROOT, env=SURROUNDINGS, stdin=subprocess.DEVNULL).returncode
     print(f"  exit code {code} after {time.monotonic() - started:.0f} s", flush=True)
     return code
 

@@ -55,8 +55,8 @@ import os
 
 control_socket_disable = True  # one less thread of gunicorn's own; unknown to older ones, which ignore it
 
-def when_ready(server):
-    os.write(1, b"ready\\n")
+def post_worker_init(worker):
+    os.write(1, f"worker-{worker.age}\\n".encode())
 """
 
 

@@ -143,7 +143,9 @@ def test_a_generator_is_refused():
             yield 1
 
 
-@pytest.mark.parametrize("perform", [5, None, "perform", property(lambda self: 1), Strict], ids=repr)
+@pytest.mark.parametrize(
+    "perform", [5, None, "perform", property(lambda self: 1), Strict], ids=lambda wrong: type(wrong).__name__
+)
 def test_a_perform_that_is_no_method_is_refused(perform):
     """Anything else that stands at perform's place is a TypeError that names the class."""
     with pytest.raises(TypeError, match=r"Refused.*perform"):
