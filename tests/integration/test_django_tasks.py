@@ -300,6 +300,9 @@ control_socket_disable = True
 
 def when_ready(server):
     os.write(1, f"ready with {threading.active_count()} thread\\n".encode())
+
+def post_worker_init(worker):
+    os.write(1, b"worker\\n")
 """
 
 
@@ -311,6 +314,8 @@ def test_a_preloaded_app_starts_nothing_in_gunicorns_master(tmp_path: Path):
     command = (sys.executable, "-m", "gunicorn", "--config", "conf.py", "--bind", f"unix:{tmp_path}/socket")
     with Process(*command, "--preload", "--workers", "2", "app:app", cwd=str(tmp_path)) as server:
         server.wait_for("ready with 1 thread")
+        for _ in range(2):  # a signal that comes while gunicorn still starts them passes one by
+            server.wait_for("worker")
         workers = {}
         for first in range(0, 100, 5):
             pid, status = get(tmp_path / "socket", f"/{first}").split()

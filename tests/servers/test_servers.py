@@ -15,7 +15,7 @@ from rows import ROWS, missing
 BY_NAME = {row.name: row for row in ROWS}
 SHORT = [
     ("gunicorn sync", "term"),
-    ("gunicorn gthread", "group int"),
+    ("gunicorn gthread", "term"),
     ("gunicorn gthread", "late"),
     ("uvicorn", "term"),
     ("uvicorn 2", "term"),
