@@ -69,9 +69,10 @@ _logger = logging.getLogger(__name__)
 
 
 RuntimeT = TypeVar("RuntimeT", bound=TestRuntime)
+AnswerT = TypeVar("AnswerT")
 
 
-class _Mode(Generic[RuntimeT]):
+class _Mode(Generic[RuntimeT, AnswerT]):
     """A context manager and decorator that has a runtime of its own for a while."""
 
     runtime_class: type[RuntimeT]
@@ -82,10 +83,10 @@ class _Mode(Generic[RuntimeT]):
     def _make(self) -> RuntimeT:
         return self.runtime_class(_runtime.settings())
 
-    def _answer(self, runtime: RuntimeT) -> Any:
-        return runtime
+    def _answer(self, runtime: RuntimeT) -> AnswerT:
+        raise NotImplementedError
 
-    def __enter__(self) -> Any:
+    def __enter__(self) -> AnswerT:
         runtime = self._make()
         self._open.append((runtime, _runtime.install(runtime)))
         return self._answer(runtime)
@@ -130,7 +131,7 @@ class _Mode(Generic[RuntimeT]):
         return cast(F, called)
 
 
-class inline(_Mode[InlineRuntime]):  # noqa: N801
+class inline(_Mode[InlineRuntime, None]):  # noqa: N801
     """Perform each run before its enqueue returns, in the caller's thread.
 
     The way is that of a worker: carriers, a context of its own, signals, stats, the log. A retry follows at once, a
@@ -159,7 +160,7 @@ class inline(_Mode[InlineRuntime]):  # noqa: N801
         return type(self)(raises=self.raises)
 
 
-class fake(_Mode[FakeRuntime]):  # noqa: N801
+class fake(_Mode[FakeRuntime, "Fake"]):  # noqa: N801
     """Accept and record, and run nothing until told; gives a ``Fake``.
 
     Limits, policies, signals and stats are the real ones. What was not run is forgotten at the end.
@@ -171,7 +172,7 @@ class fake(_Mode[FakeRuntime]):  # noqa: N801
         return Fake(runtime)
 
 
-class real(_Mode[RealRuntime]):  # noqa: N801
+class real(_Mode[RealRuntime, None]):  # noqa: N801
     """Perform runs as in production, in threads of its own, which have ended when it does.
 
     Its end waits for what was accepted, up to 10 seconds, except for what is not due by then.
@@ -364,7 +365,7 @@ def run_all() -> list[Run[Any]]:
     return Fake(fake_runtime()).run_all()
 
 
-_in_use: list[_Mode[Any]] = []  # the mode of the process, if it is not the real one
+_in_use: list[_Mode[Any, Any]] = []  # the mode of the process, if it is not the real one
 
 
 def use(mode: Mode) -> None:
@@ -382,7 +383,7 @@ def use(mode: Mode) -> None:
         return
     if not _in_a_test():
         _logger.warning("INPROC_JOBS_MODE is %r and no test runs: jobs are not performed in the background", mode)
-    one: _Mode[Any] = inline() if mode == "inline" else fake()
+    one: _Mode[Any, Any] = inline() if mode == "inline" else fake()
     one.__enter__()
     _in_use.append(one)
 

@@ -1,9 +1,28 @@
 """Uses that a type checker must accept, with the types it must find."""
 
+from collections.abc import MutableMapping
 from datetime import UTC, datetime, timedelta
-from typing import assert_type
+from typing import Any, assert_type
 
-from inproc_jobs import Job, Retry, Run, RunState, Stats, configure, drain, job, stats
+from flask import Flask
+
+from inproc_jobs import (
+    Job,
+    Retry,
+    Run,
+    RunState,
+    ShutdownReport,
+    Stats,
+    configure,
+    drain,
+    job,
+    shutdown,
+    signals,
+    stats,
+)
+from inproc_jobs.asgi import App, Receive, Send, lifespan
+from inproc_jobs.flask import InprocJobs
+from inproc_jobs.testing import Enqueued, Fake, assert_enqueued, fake, inline, real, travel
 
 
 class MailJob(Job, workers=4, max_queue=1000, when_full="block", retry=Retry(on=(OSError,)), timeout=30):
@@ -53,3 +72,37 @@ configure(shutdown_timeout=20, max_threads=4)
 async def waits() -> None:
     assert_type(await MailJob.perform_async("a"), int)
     assert_type(await AsyncJob.perform_async(1), str)
+
+
+assert_type(MailJob.perform_on_commit("a"), Run[int])
+assert_type(MailJob.using(on_commit=True, database="other").perform_async("a"), Run[int])
+assert_type(shutdown(1), ShutdownReport)
+
+
+def on_failed(sender: object, run: Run[int], error: BaseException, **extra: object) -> None: ...
+
+
+signals.job_failed.connect(on_failed)
+
+with fake() as jobs:
+    assert_type(jobs, Fake)
+    assert_type(jobs.enqueued(MailJob), list[Enqueued])
+    assert_type(assert_enqueued(MailJob, "a", delay=60), Enqueued)
+    assert_type(jobs.run_all(), list[Run[Any]])
+with inline(raises=False):
+    travel(timedelta(hours=1))
+
+
+@real()
+def decorated(number: int) -> str:
+    return str(number)
+
+
+assert_type(decorated(1), str)
+assert_type(InprocJobs(Flask("site")), InprocJobs)
+
+
+async def application(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None: ...
+
+
+assert_type(lifespan(application), App)

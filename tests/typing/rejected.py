@@ -1,6 +1,7 @@
 """Uses that a type checker must reject: every line that ends in ``# E``, and no other."""
 
 from inproc_jobs import Job, Retry, Run, configure, drain, job, shutdown
+from inproc_jobs.testing import fake, inline, travel, use
 
 
 class MailJob(Job):
@@ -90,3 +91,13 @@ class WrongFlag(Job, interruptible="yes"):  # E
 
 class WrongRetry(Job, retry=5):  # E
     def perform(self) -> None: ...
+
+
+with fake() as jobs:
+    jobs.run_one().cancel()  # E
+    jobs.assert_enqueued()  # E
+inline(raise_=True)  # E
+travel("an hour")  # E
+use("threads")  # E
+MailJob.perform_on_commit(1)  # E
+MailJob.using(database=1)  # E
