@@ -268,7 +268,7 @@ def _listen(pipe: int) -> None:
     _listener = threading.current_thread()
     try:
         while True:
-            for number in os.read(pipe, 64):
+            for number in os.read(pipe, 1):  # no more: the next zero may be for the next listener
                 if number == 0:
                     return
                 if number in (signal.SIGTERM, signal.SIGINT) and signal.getsignal(number) is _on_signal:
