@@ -58,6 +58,7 @@ def assert_good(row: Row, column: str) -> None:
         raise
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "column"), SHORT)
 def test_a_server_stops_on_time_and_loses_nothing(name: str, column: str):
     """What it accepted is done, and it ends as it would have without us."""
