@@ -58,7 +58,7 @@ class _Admission:
         admit, self._admit = self._admit, None
         if admit is not None:
             _waiting.pop(self._run, None)
-            self._run.accept()
+            self._run._accept()
             admit(self._run)
             if self._run.should_stop:  # cancelled when there was nothing yet to take it out of
                 self._run.cancel()
@@ -66,4 +66,4 @@ class _Admission:
     def __del__(self) -> None:
         if self._admit is not None:
             _waiting.pop(self._run, None)
-            self._run.refuse("rollback")
+            self._run._refuse("rollback")

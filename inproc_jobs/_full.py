@@ -41,7 +41,7 @@ def caller_runs(queue: Any, run: Run[Any], error: QueueFullError) -> None:
 def discard(queue: Any, run: Run[Any], error: QueueFullError) -> None:
     """Discard the new run."""
     queue.announce(run)
-    run.close(DISCARDED, "queue_full")
+    run._close(DISCARDED, "queue_full")
 
 
 def discard_oldest(queue: Any, run: Run[Any], error: QueueFullError) -> None:
@@ -49,7 +49,7 @@ def discard_oldest(queue: Any, run: Run[Any], error: QueueFullError) -> None:
     while True:
         oldest = queue.pop_oldest(run._options.priority)
         if oldest is not None:
-            oldest.close(DISCARDED, "queue_full")
+            oldest._close(DISCARDED, "queue_full")
         elif queue.full():
             discard(queue, run, error)
             return

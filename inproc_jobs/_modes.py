@@ -116,7 +116,7 @@ class TestRuntime(Runtime):
         left = [run for queue in self.queues() for run in queue.sweep(threading.get_ident(), [])]
         for run in (*left, *self.timer.take(readmit)):
             if run.state not in FINAL and run.state is not RUNNING:
-                run.refuse("the test is over")
+                run._refuse("the test is over")
         self.threads.stop(_clock.now() + 1.0)
         self.timer.stop(_clock.now() + 1.0)
         return left

@@ -265,7 +265,7 @@ class JobQueue(queue.Queue[Run[Any]]):
         self.definition.tell("retried", run, error)
         if signals.job_retried.receivers:
             signals.emit(signals.job_retried, self.definition.job, run=run, error=error, delay=delay)
-        run.log(_logger, logging.INFO, "%r is tried again in %.3g s: %s", run, delay, _report.describe(error))
+        run._log(_logger, logging.INFO, "%r is tried again in %.3g s: %s", run, delay, _report.describe(error))
         _report.strip(error)
         with self.mutex:
             if self.swept or isinstance(run._stop, RunCancelledError | ShutdownError):
@@ -420,8 +420,8 @@ class JobQueue(queue.Queue[Run[Any]]):
         if run._state is not QUEUED:
             with self.mutex:
                 self._uncount(run)
-            if not run.close(FAILED, sys.exception() or RuntimeError("its worker died")):
-                run.settle()  # it has died on closing it
+            if not run._close(FAILED, sys.exception() or RuntimeError("its worker died")):
+                run._settle()  # it has died on closing it
             return
         with self.mutex:
             late = self.swept
@@ -432,7 +432,7 @@ class JobQueue(queue.Queue[Run[Any]]):
 
     def discard(self, run: Run[Any]) -> bool:
         """Discard an accepted run that a shutdown's sweep has met, or has missed; return False if it has ended."""
-        if not run.close(DISCARDED, "shutdown"):
+        if not run._close(DISCARDED, "shutdown"):
             return False
         self._discarded.append(run)
         return True
@@ -445,7 +445,7 @@ class JobQueue(queue.Queue[Run[Any]]):
             signals.emit(signals.job_overran, self.definition.job, run=run)
         frame = sys._current_frames().get(worker.thread)
         where = "" if frame is None else _report.stack(frame)
-        run.log(_logger, logging.WARNING, "%r is past its timeout of %g s, at\n%s", run, run._options.timeout, where)
+        run._log(_logger, logging.WARNING, "%r is past its timeout of %g s, at\n%s", run, run._options.timeout, where)
 
     def threads_for(self, run: Run[Any]) -> set[int] | None:
         """Return the threads of which one must go on before *run* can; None if a new worker might perform it."""
@@ -518,7 +518,7 @@ class JobQueue(queue.Queue[Run[Any]]):
             level.clear()
         for worker in list(self._workers):
             for run in worker.hand:
-                run.disown()
+                run._disown()
 
     def stop(self, run: Run[Any]) -> None:
         """Tell a run that is still at work that the process is past its deadline."""
@@ -574,7 +574,7 @@ class JobQueue(queue.Queue[Run[Any]]):
         """Count and announce that *run* was not accepted, and raise *error*."""
         with self.mutex:
             self._tally.rejected += 1
-        run.refuse("shutdown" if isinstance(error, ShutdownError) else "queue_full")
+        run._refuse("shutdown" if isinstance(error, ShutdownError) else "queue_full")
         if signals.job_rejected.receivers:
             signals.emit(signals.job_rejected, self.definition.job, run=run, error=error)
         raise error

@@ -272,7 +272,7 @@ class Run(Generic[R_co]):
         if self._settled or self._queue.pid != os.getpid():
             return False
         if self._queue.withdraw(self):
-            self.close(CANCELLED)
+            self._close(CANCELLED)
             return True
         return not self._settled
 
@@ -286,7 +286,7 @@ class Run(Generic[R_co]):
         """Whether ``checkpoint`` would raise."""
         return self._stop is not None
 
-    def close(self, state: RunState, outcome: Any = None, tally: Tally | None = None) -> bool:
+    def _close(self, state: RunState, outcome: Any = None, tally: Tally | None = None) -> bool:
         """End the run as *state*, and return whether this call was the one that did.
 
         The one way a run ends: outcome, count, signal, log line, wake-up, in this order. *tally* is that of the worker
@@ -322,28 +322,28 @@ class Run(Generic[R_co]):
                         self._wake()
         finally:
             if claimed and (not self._settled or self._waiters is not None):  # an error has struck just above
-                self.settle()
+                self._settle()
 
-    def settle(self) -> None:
+    def _settle(self) -> None:
         """Let go of what a closed run need not hold, and wake who waits for it. Twice is as good as once."""
         self._args = ()
         self._kwargs = self._context = self._carried = None
         self._settled = True
         self._wake()
 
-    def disown(self) -> None:
+    def _disown(self) -> None:
         """In the child of a fork: leave it to the parent to close the run."""
         if hasattr(self, "_open"):
             del self._open
 
-    def accept(self) -> None:
+    def _accept(self) -> None:
         """Have it accepted now, not when it was made: it has waited for a transaction."""
         self._enqueued_wall = time()
         self._enqueued = self._ready = monotonic()
         if self._options.expires_in is not None:
             self._expires = self._enqueued + self._options.expires_in
 
-    def refuse(self, reason: str) -> None:
+    def _refuse(self, reason: str) -> None:
         """Mark a run that was never accepted, so that whoever keeps it waits for nothing."""
         del self._open
         self._state = DISCARDED
@@ -366,14 +366,14 @@ class Run(Generic[R_co]):
     def _log_closing(self) -> None:
         if self._state is FAILED:
             if self._queue.definition.observer is None:
-                self.log(_logger, logging.ERROR, "%r: %s", self, _report.describe(self._outcome), error=self._outcome)
+                self._log(_logger, logging.ERROR, "%r: %s", self, _report.describe(self._outcome), error=self._outcome)
             _report.strip(self._outcome)
         elif self._state is DISCARDED:
-            self.log(_logger, logging.WARNING, "%r: %s", self, _report.escaped(self._outcome))
+            self._log(_logger, logging.WARNING, "%r: %s", self, _report.escaped(self._outcome))
         else:
-            self.log(_logger, logging.INFO, "%r", self)
+            self._log(_logger, logging.INFO, "%r", self)
 
-    def log(
+    def _log(
         self, logger: logging.Logger, level: int, message: str, *args: object, error: BaseException | None = None
     ) -> None:
         """Write a record that names the run; the traceback of *error* follows as text."""

@@ -121,14 +121,14 @@ class Worker:
             self._conclude_failed(run, error)
         else:
             self.tally.time(started - run._ready, monotonic() - started)
-            run.close(SUCCEEDED, value, self.tally)
+            run._close(SUCCEEDED, value, self.tally)
 
     def _ends_unstarted(self, run: Run[Any]) -> bool:
         if run._stop is not None:
-            run.close(CANCELLED, None, self.tally)
+            run._close(CANCELLED, None, self.tally)
             return True
         if run._expires is not None and run._attempt == 0 and monotonic() > run._expires:
-            run.close(DISCARDED, "expired", self.tally)
+            run._close(DISCARDED, "expired", self.tally)
             return True
         return False
 
@@ -169,15 +169,15 @@ class Worker:
         if run._stop is not None and issubclass(kind, type(run._stop)) and not error.args:
             error = run._stop  # the interrupt has raised the bare class
         if issubclass(kind, Discard):
-            run.close(DISCARDED, _report.text(error) or "discarded by the job", self.tally)
+            run._close(DISCARDED, _report.text(error) or "discarded by the job", self.tally)
             return
         delay = self._delay(run, error)
         if delay is not None and self.queue.retry(run, error, delay, self.tally):
             return
         if isinstance(run._stop, RunCancelledError):
-            run.close(CANCELLED, None, self.tally)
+            run._close(CANCELLED, None, self.tally)
         else:
-            run.close(FAILED, error, self.tally)
+            run._close(FAILED, error, self.tally)
 
     def _delay(self, run: Run[Any], error: BaseException) -> float | None:
         """Return the seconds until the next attempt, or None if there is none."""
@@ -197,7 +197,7 @@ class Worker:
 
         trouble = _report.guarded(ask)
         if trouble is not None:
-            run.log(_logger, logging.ERROR, "the retry policy of %r raised", run, error=trouble)
+            run._log(_logger, logging.ERROR, "the retry policy of %r raised", run, error=trouble)
         return answers[0] if answers else None
 
 
