@@ -11,22 +11,22 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 
-Entrance = Callable[[], AbstractContextManager[Any]]
-Carrier = Callable[[], Entrance | None]
+Capture = Callable[[], Any]
+Enter = Callable[[Any], AbstractContextManager[Any]]
 
-carriers: tuple[Carrier, ...] = ()
+carriers: tuple[tuple[Capture, Enter], ...] = ()
 _left_behind: frozenset[ContextVar[Any]] = frozenset()
 
 
-def carry(carrier: Carrier) -> None:
-    """Have *carrier* called at every enqueue, in the caller's thread.
+def carry(capture: Capture, enter: Enter) -> None:
+    """Have *capture* called at every enqueue, in the caller's thread, and what it returns carried to each attempt.
 
-    What it returns is called around each attempt, in the worker's thread, and gives a context manager; None carries
-    nothing. Registering a carrier twice is the same as once. Integrations call this when they are imported.
+    Around the attempt, in the worker's thread, the context manager that ``enter(captured)`` gives is entered; None
+    carries nothing. To register the same twice is the same as once. Integrations call this when they are imported.
     """
     global carriers
-    if carrier not in carriers:
-        carriers = (*carriers, carrier)
+    if (capture, enter) not in carriers:
+        carriers = (*carriers, (capture, enter))
 
 
 def run_coroutines_by(run: Callable[[Callable[[Any], Coroutine[Any, Any, Any]], Any], Any]) -> None:
@@ -48,24 +48,30 @@ def leave_behind(*variables: ContextVar[Any]) -> None:
     _left_behind |= set(variables)
 
 
-def capture() -> tuple[Entrance, ...] | None:
-    """Return what the carriers give in the caller's thread, or None where that is nothing."""
-    if len(carriers) == 1:
-        entrance = carriers[0]()
-        return None if entrance is None else (entrance,)
-    return tuple(entrance for carrier in carriers if (entrance := carrier()) is not None) or None
+def capture(context: Context) -> tuple[Context | None, tuple[Any, ...] | None]:
+    """Return what follows a run out of the caller's thread, whose *context* this is a copy of.
+
+    The context less what is left behind, or None if that is empty; and what was captured, by the order of the carriers,
+    or None without any.
+    """
+    kept = None
+    for variable in context:
+        if variable not in _left_behind:
+            kept = _kept(context)
+            break
+    if len(carriers) == 1:  # as in a Flask request
+        captured = carriers[0][0]()
+        return kept, None if captured is None else (captured,)
+    return kept, tuple([capture() for capture, _ in carriers]) or None
 
 
-def carried(context: Context) -> Context | None:
-    """Return the caller's *context* less what is left behind, or None where that is nothing."""
-    if _left_behind.issuperset(context):
-        return None
+def _kept(context: Context) -> Context:
     if _left_behind.isdisjoint(context):
         return context
-    kept = [(variable, value) for variable, value in context.items() if variable not in _left_behind]
+    items = [(variable, value) for variable, value in context.items() if variable not in _left_behind]
     # A variable cannot be unset in a copy, so the wanted ones go into a context of their own.
     fresh = Context()
-    fresh.run(_set_all, kept)
+    fresh.run(_set_all, items)
     return fresh
 
 
@@ -74,9 +80,11 @@ def _set_all(items: Iterable[tuple[ContextVar[Any], Any]]) -> None:
         variable.set(value)
 
 
-def within(entrances: tuple[Entrance, ...], call: Callable[[T], R], argument: T) -> R:
-    """Return ``call(argument)``, called inside all of *entrances*; an ExitStack would cost as much as a run."""
-    if not entrances:
+def within(captured: tuple[Any, ...], call: Callable[[T], R], argument: T, *, at: int = 0) -> R:
+    """Return ``call(argument)``, called inside of all that was *captured*; an ExitStack would cost as much as a run."""
+    if at == len(captured):
         return call(argument)
-    with entrances[0]():
-        return within(entrances[1:], call, argument)
+    if captured[at] is None:
+        return within(captured, call, argument, at=at + 1)
+    with carriers[at][1](captured[at]):
+        return within(captured, call, argument, at=at + 1)

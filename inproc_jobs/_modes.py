@@ -26,6 +26,8 @@ TIMEOUT = 10.0  # seconds that real() and travel() wait for runs to end
 class HeldTimer(Timer):
     """Holds runs back, delayed ones and retries, until they are asked for. Other calls are made as ever."""
 
+    inserted: int
+
     def __init__(self, limit: int) -> None:
         super().__init__(limit)
         self._held: list[tuple[float, int, Run[Any]]] = []  # a heap by monotonic seconds
@@ -36,7 +38,8 @@ class HeldTimer(Timer):
             return
         with self._lock:
             monotonic_when = when - (_clock.wall() - _clock.now() if wall else 0.0)
-            heappush(self._held, (monotonic_when, self.next_number(), argument))
+            self.inserted += 1
+            heappush(self._held, (monotonic_when, self.inserted, argument))
 
     def withdraw(self, argument: Any) -> None:
         with self._lock:
@@ -288,8 +291,7 @@ def advance(runtime: Runtime, seconds: float) -> None:
     for queue in runtime.queues():
         with queue.mutex:
             for run in (run for level in queue._levels for run in level):
-                if run._expires is not None:
-                    run._expires -= seconds
+                run._ready -= seconds
 
 
 def run_due(runtime: Runtime) -> None:

@@ -106,35 +106,26 @@ class JobQueue(queue.Queue[Run[Any]]):
     # The way in.
 
     def enqueue(self, run: Run[Any]) -> None:
-        """Let *run* in, or do what its ``when_full`` says.
+        """Let *run* in, or do what its ``when_full`` says, and see that a worker comes for it.
 
         Raises:
             QueueFullError, ShutdownError: it was refused; ``job_rejected`` has been sent.
         """
         try:
-            self.put(run)
+            # The usual case takes no lock. Under one, a producer that is preempted while it holds it makes the others
+            # line up, and then each enqueue costs a switch of threads: 50 us instead of 2 with four producers on two
+            # cores.
+            waiting = self._waiting
+            if len(waiting) < self._easy and not run._options.priority and not signals.job_enqueued.receivers:
+                waiting.append(run)
+                if self.closed:
+                    self._recheck(run)
+            else:
+                self.put(run)
         except QueueFullError as error:
             WHEN_FULL[run._options.when_full](self, run, error)
         except ShutdownError as error:
             self.reject(run, error)
-
-    def put(self, item: Run[Any], block: bool = False, timeout: float | None = None) -> None:  # noqa: FBT001, FBT002
-        """Let a run in and see that a worker comes for it.
-
-        Raises:
-            QueueFullError: ``max_queue`` runs wait, or with *block* still do after *timeout* seconds.
-            ShutdownError: the process accepts no more work.
-        """
-        try:
-            # The usual case takes no lock. Under one, a producer that is preempted while it holds it makes the others
-            # line up, and then each put costs a switch of threads: 50 us instead of 2 with four producers on two cores.
-            waiting = self._waiting
-            if len(waiting) < self._easy and not item._options.priority and not signals.job_enqueued.receivers:
-                waiting.append(item)
-                if self.closed:
-                    self._recheck(item)
-            else:
-                self._put_with_care(item, timeout if block else 0.0)
         finally:  # also when a signal handler raises just after the run is in
             if self._waiting:
                 if self._permits:
@@ -152,16 +143,21 @@ class JobQueue(queue.Queue[Run[Any]]):
             raise self.shutdown_error()
         self.discard(run)  # a worker has taken it, behind the sweep's back
 
-    def _put_with_care(self, item: Run[Any], timeout: float | None) -> None:
-        """Let a run in that has a priority, or is announced, or meets a queue that is full or closed."""
-        announced = self._announces()
+    def put(self, item: Run[Any], block: bool = False, timeout: float | None = None) -> None:  # noqa: FBT001, FBT002
+        """Let a run in that has a priority, or is announced, or meets a queue that is full or closed.
+
+        Raises:
+            QueueFullError: ``max_queue`` runs wait, or with *block* still do after *timeout* seconds.
+            ShutdownError: the process accepts no more work.
+        """
+        announced = self.definition.observer is not None or signals.job_enqueued.receivers
         with self.mutex:
             if self.closed:
                 raise self.shutdown_error()
             if self.retrying and self.timer.full():
                 raise self._too_many_scheduled()
             if self._qsize() >= self.maxsize:
-                self._wait_for_room(timeout)
+                self._wait_for_room(timeout if block else 0.0)
             if not announced:
                 self._put(item)
                 self.nudge()
@@ -185,9 +181,6 @@ class JobQueue(queue.Queue[Run[Any]]):
                     raise self.shutdown_error()
         finally:
             self._blocked -= 1
-
-    def _announces(self) -> bool:
-        return self.definition.observer is not None or bool(signals.job_enqueued.receivers)
 
     def announce(self, run: Run[Any]) -> None:
         """Say that *run* is accepted."""
@@ -220,7 +213,7 @@ class JobQueue(queue.Queue[Run[Any]]):
             QueueFullError: ``max_scheduled`` runs and alarms are pending in this process.
             ShutdownError: the process accepts no more work.
         """
-        announced = self._announces()
+        announced = self.definition.observer is not None or signals.job_enqueued.receivers
         timer = self.timer
         try:
             with self.mutex:
@@ -290,8 +283,6 @@ class JobQueue(queue.Queue[Run[Any]]):
             if not late and hasattr(run, "_open"):  # else its worker has died after all
                 run._state = QUEUED
                 run._ready = monotonic()
-                if waiting is self.scheduled and run._options.expires_in is not None:
-                    run._expires = run._ready + run._options.expires_in
                 mover(partial(waiting.pop, run), self._level(run).append)()
         if late:
             self.discard(run)

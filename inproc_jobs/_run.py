@@ -76,7 +76,8 @@ class Run(Generic[R_co]):
     block.
     """
 
-    # No lock and no event of its own: a run that waits in a queue is mostly these slots.
+    # No lock and no event of its own: a run that waits in a queue is mostly these slots. Three of them are set when there
+    # is something to say, for each that is set here costs every enqueue.
     __slots__ = (
         "__weakref__",
         "_args",
@@ -85,7 +86,6 @@ class Run(Generic[R_co]):
         "_context",
         "_enqueued",
         "_enqueued_wall",
-        "_expires",
         "_finished",
         "_kwargs",
         "_number",
@@ -100,6 +100,9 @@ class Run(Generic[R_co]):
         "_stop",
         "_waiters",
     )
+    _started: float
+    _finished: float
+    _outcome: Any
 
     def __init__(
         self,
@@ -113,17 +116,15 @@ class Run(Generic[R_co]):
         self._args = args
         self._kwargs = kwargs or None
         context = copy_context()
-        self._context = _carriers.carried(context) if context else None
-        self._carried = _carriers.capture() if _carriers.carriers else None
+        if context or _carriers.carriers:
+            self._context, self._carried = _carriers.capture(context)
+        else:
+            self._context = self._carried = None
         self._number = _number()
         self._state = QUEUED
         self._attempt = 0
         self._enqueued_wall = time()
         self._enqueued = self._ready = monotonic()
-        self._expires = None if options.expires_in is None else self._enqueued + options.expires_in
-        self._started: float | None = None
-        self._finished: float | None = None
-        self._outcome: Any = None
         self._stop: BaseException | None = None
         self._waiters: list[Callable[[], object]] | None = None
         self._settled = False
@@ -177,14 +178,15 @@ class Run(Generic[R_co]):
     @property
     def started_at(self) -> datetime | None:
         """When its last attempt started, UTC; None before the first."""
-        return self._moment(self._started)
+        return self._moment("_started")
 
     @property
     def finished_at(self) -> datetime | None:
         """When it ended, UTC; None before."""
-        return self._moment(self._finished)
+        return self._moment("_finished")
 
-    def _moment(self, moment: float | None) -> datetime | None:
+    def _moment(self, name: str) -> datetime | None:
+        moment: float | None = getattr(self, name, None)
         return None if moment is None else _clock.utc(self._enqueued_wall + moment - self._enqueued)
 
     def __repr__(self) -> str:
@@ -340,8 +342,6 @@ class Run(Generic[R_co]):
         """Have it accepted now, not when it was made: it has waited for a transaction."""
         self._enqueued_wall = time()
         self._enqueued = self._ready = monotonic()
-        if self._options.expires_in is not None:
-            self._expires = self._enqueued + self._options.expires_in
 
     def _refuse(self, reason: str) -> None:
         """Mark a run that was never accepted, so that whoever keeps it waits for nothing."""

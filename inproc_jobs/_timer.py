@@ -6,10 +6,10 @@ the wall clock can be set. The thread is a daemon, started by the first entry an
 
 from __future__ import annotations
 
-import heapq
 import logging
 import threading
 from collections.abc import Callable
+from heapq import heapify, heappop, heappush
 from typing import Any
 
 from . import _clock, _lifecycle, _report
@@ -54,17 +54,13 @@ class Timer:
         """Have ``function(argument)`` called at *when*, in monotonic seconds, or of the wall clock if *wall*."""
         heap = self._moments if wall else self._delays
         with self._lock:
-            entry = (when, self.next_number(), function, argument)
-            heapq.heappush(heap, entry)
+            self.inserted = number = self.inserted + 1
+            entry = (when, number, function, argument)
+            heappush(heap, entry)
             if heap[0] is entry:
                 self._changed.notify()
             if not self._alive or (self._thread is None and self._is_lost()):
                 self._start()
-
-    def next_number(self) -> int:
-        """Return the number of a call that is inserted; the lock is held."""
-        self.inserted += 1
-        return self.inserted
 
     def revive(self) -> bool:
         """See that the thread lives if a call is pending; return False if none is to be had."""
@@ -95,7 +91,7 @@ class Timer:
             if len(self._void) * 2 > len(self._delays) + len(self._moments):
                 for heap in (self._delays, self._moments):
                     heap[:] = [entry for entry in heap if entry[3] not in self._void]
-                    heapq.heapify(heap)
+                    heapify(heap)
                 self._void.clear()
 
     def take(self, function: Callable[[Any], object]) -> list[Any]:
@@ -105,7 +101,7 @@ class Timer:
             for heap in (self._delays, self._moments):
                 taken += sorted(entry for entry in heap if entry[2] is function)
                 heap[:] = [entry for entry in heap if entry[2] is not function]
-                heapq.heapify(heap)
+                heapify(heap)
             return [entry[3] for entry in taken]
 
     def pending(self, function: Callable[[Any], object], deadline: float) -> bool:
@@ -201,7 +197,7 @@ class Timer:
 
     def _again(self, entry: Entry) -> None:
         with self._lock:
-            heapq.heappush(self._delays, entry)
+            heappush(self._delays, entry)
 
     def _next(self) -> Entry | None:
         """Wait for the next call and take it out; None after some idle seconds, or when told to stop."""
@@ -224,8 +220,8 @@ class Timer:
                 while heap and heap[0][0] <= now:
                     if heap[0][3] not in self._void:
                         self._calling = heap[0]  # first, so that it is always in one of the two
-                        return heapq.heappop(heap)
-                    self._void.discard(heapq.heappop(heap)[3])
+                        return heappop(heap)
+                    self._void.discard(heappop(heap)[3])
             return None
 
     def _until_next(self, idle_deadline: float) -> float:

@@ -100,7 +100,7 @@ class Worker:
         (Context() if context is None else context.copy()).run(self._attempt, run)
 
     def _attempt(self, run: Run[Any]) -> None:
-        if (run._stop is not None or run._expires is not None) and self._ends_unstarted(run):
+        if (run._stop is not None or run._options.expires_in is not None) and self._ends_unstarted(run):
             return
         definition = self.queue.definition
         run._attempt += 1
@@ -127,7 +127,8 @@ class Worker:
         if run._stop is not None:
             run._close(CANCELLED, None, self.tally)
             return True
-        if run._expires is not None and run._attempt == 0 and monotonic() > run._expires:
+        expires_in = run._options.expires_in
+        if expires_in is not None and run._attempt == 0 and monotonic() > run._ready + expires_in:
             run._close(DISCARDED, "expired", self.tally)
             return True
         return False

@@ -7,11 +7,11 @@ import weakref
 
 import click
 import flask.globals
-from flask import Flask, current_app
+from flask import Flask
 from flask.cli import with_appcontext
 
 from . import _lifecycle, _runtime
-from ._carriers import Entrance, carry, leave_behind
+from ._carriers import carry, leave_behind
 from ._listing import listing
 from ._options import MODE_KEY, config_key, from_config, mode_of
 from .signals import (
@@ -85,16 +85,16 @@ class InprocJobs:
         _lifecycle.watch_signals()
 
 
-def _carry_app() -> Entrance | None:
-    """Carry the app that enqueues, as an app context yet to be made."""
-    try:
-        return current_app._get_current_object().app_context  # type: ignore[attr-defined, no-any-return]
-    except RuntimeError:  # outside of any app context
-        apps = list(_apps)
-        return apps[0].app_context if len(apps) == 1 else None
+def _app() -> Flask | None:
+    """Return the app that enqueues."""
+    context = flask.globals._cv_app.get(None)  # current_app takes twice as long, and ten times outside of any context
+    if context is not None:
+        return context.app
+    apps = list(_apps)
+    return apps[0] if len(apps) == 1 else None
 
 
-carry(_carry_app)
+carry(_app, Flask.app_context)
 # The caller's own contexts must not follow: they are torn down by the time the job runs. Flask 3.2 merges the two.
 leave_behind(*filter(None, (getattr(flask.globals, name, None) for name in ("_cv_app", "_cv_request"))))
 

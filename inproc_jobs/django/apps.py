@@ -12,7 +12,7 @@ class InprocJobsConfig(AppConfig):
 
     name = "inproc_jobs.django"
     label = "inproc_jobs"
-    verbose_name = "Background jobs"
+    verbose_name: str = "Background jobs"
 
     def ready(self) -> None:
         """Read the settings, and see to connections, transactions and the locale of jobs.

@@ -47,7 +47,7 @@ class EnqueuedInTransactionWarning(RuntimeWarning):
 
 def wire() -> None:
     """See to the connections of jobs from now on."""
-    _carriers.carry(_carry_connections)
+    _carriers.carry(_always, _RequestLike)
     _carriers.run_coroutines_by(_run_coroutine)
     # The event loop of whoever enqueues is no affair of the job's.
     _carriers.leave_behind(
@@ -59,8 +59,8 @@ def wire() -> None:
     setting_changed.connect(_setting_changed, dispatch_uid="inproc_jobs.db")
 
 
-def _carry_connections() -> _carriers.Entrance:
-    return _RequestLike
+def _always() -> bool:
+    return True  # nothing comes from the caller, but each attempt is tidied up after
 
 
 class _RequestLike:
@@ -71,6 +71,9 @@ class _RequestLike:
     """
 
     __slots__ = ("_heeded",)
+
+    def __init__(self, _: object) -> None:
+        self._heeded = False
 
     def __enter__(self) -> None:
         outer = getattr(_thread, "run", None)

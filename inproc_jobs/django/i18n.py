@@ -3,30 +3,19 @@
 from __future__ import annotations
 
 from datetime import tzinfo
-from functools import lru_cache, partial
 
 from django.utils import timezone, translation
 
-from .._carriers import Entrance, carry
+from .._carriers import carry
 
 
 def wire() -> None:
     """Carry the locale from now on."""
-    carry(_capture)
+    carry(_locale, _Active)
 
 
-def _capture() -> Entrance:
-    language, zone = translation.get_language(), timezone.get_current_timezone()
-    try:
-        return _entrance(language, zone, str(zone))
-    except TypeError:  # a zone that cannot be hashed, as those of dateutil
-        return partial(_Active, language, zone)
-
-
-@lru_cache(maxsize=64)
-def _entrance(language: str | None, zone: tzinfo, name: str) -> Entrance:
-    # One for all the runs of a locale: a run that waits keeps it alive. By name too, for fixed offsets that are equal.
-    return partial(_Active, language, zone)
+def _locale() -> tuple[str | None, tzinfo]:
+    return translation.get_language(), timezone.get_current_timezone()
 
 
 class _Active:
@@ -34,7 +23,8 @@ class _Active:
 
     __slots__ = ("_language", "_zone")
 
-    def __init__(self, language: str | None, zone: tzinfo) -> None:
+    def __init__(self, locale: tuple[str | None, tzinfo]) -> None:
+        language, zone = locale
         self._language = translation.override(language)
         self._zone = timezone.override(zone)
 

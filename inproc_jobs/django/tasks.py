@@ -19,7 +19,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from django.apps import apps
 from django.conf import settings
@@ -56,9 +56,14 @@ _RESULT_FIELDS = tuple(field.name for field in fields(TaskResult))
 
 _logger = logging.getLogger(__name__)
 
+if TYPE_CHECKING:
+    _Task: TypeAlias = Task[..., Any]  # django-stubs' has parameters, Django's own takes none
+else:
+    _Task = Task
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class InprocTask(Task):
+class InprocTask(_Task):
     """A task with options of this package's: ``@task(retry=Retry(on=(OSError,)), timeout=30)``, from Django 6.1 on.
 
     Attributes:
@@ -99,7 +104,7 @@ class InprocBackend(BaseTaskBackend):
         InvalidTaskBackend: one of them is unknown, or its value not allowed.
     """
 
-    task_class = InprocTask
+    task_class: type[InprocTask] = InprocTask
     supports_defer = True
     supports_async_task = True
     supports_get_result = True
@@ -121,7 +126,7 @@ class InprocBackend(BaseTaskBackend):
             )
         ]
 
-    def validate_task(self, task: Task) -> None:
+    def validate_task(self, task: Task[..., Any]) -> None:
         """Raise InvalidTask for what could not be run."""
         if isinstance(task.run_after, timedelta):  # documented by Django, and more than its own check can take
             replace(task, run_after=None)  # which has the rest checked
@@ -135,7 +140,7 @@ class InprocBackend(BaseTaskBackend):
         except (TypeError, ValueError) as error:
             raise InvalidTask(str(error)) from error
 
-    def enqueue(self, task: Task, args: Any, kwargs: Any) -> TaskResult:
+    def enqueue(self, task: Task[..., Any], args: Any, kwargs: Any) -> TaskResult[..., Any]:
         """Enqueue *task* and return its result as of now. Never blocks, unless ``when_full`` asks for it.
 
         Raises:
@@ -158,7 +163,7 @@ class InprocBackend(BaseTaskBackend):
         else:
             _runtime.schedule(definition, options, (execution,), {}, due, wall=isinstance(task.run_after, datetime))
 
-    async def aenqueue(self, task: Task, args: Any, kwargs: Any) -> TaskResult:
+    async def aenqueue(self, task: Task[..., Any], args: Any, kwargs: Any) -> TaskResult[..., Any]:
         """Enqueue *task* on the event loop's thread, or on another one where it could wait or needs that one.
 
         A full queue may make it wait; a transaction is that of a thread; and asynchronous receivers of
@@ -171,7 +176,7 @@ class InprocBackend(BaseTaskBackend):
             return await super().aenqueue(task, args, kwargs)
         return self.enqueue(task, args, kwargs)
 
-    def get_result(self, result_id: str) -> TaskResult:
+    def get_result(self, result_id: str) -> TaskResult[..., Any]:
         """Return the result with this id as of now.
 
         Raises:
@@ -180,12 +185,12 @@ class InprocBackend(BaseTaskBackend):
         result = self._shared.results.get(result_id).result
         return _changed(result, errors=list(result.errors), worker_ids=list(result.worker_ids))
 
-    async def aget_result(self, result_id: str) -> TaskResult:
+    async def aget_result(self, result_id: str) -> TaskResult[..., Any]:
         """Return the result with this id as of now; without a thread in between."""
         return self.get_result(result_id)
 
 
-def _ready(task: Task, alias: str, args: Any, kwargs: Any) -> TaskResult:
+def _ready(task: Task[..., Any], alias: str, args: Any, kwargs: Any) -> TaskResult[..., Any]:
     return TaskResult(
         task=task,
         id=secrets.token_hex(16),
@@ -202,9 +207,9 @@ def _ready(task: Task, alias: str, args: Any, kwargs: Any) -> TaskResult:
     )
 
 
-def _changed(result: TaskResult, **fields: Any) -> TaskResult:
+def _changed(result: TaskResult[..., Any], **fields: Any) -> TaskResult[..., Any]:
     """Return another result with other fields; dataclasses.replace would check all of them, at ten times the cost."""
-    changed: TaskResult = object.__new__(TaskResult)
+    changed: TaskResult[..., Any] = object.__new__(TaskResult)
     for name in _RESULT_FIELDS:
         object.__setattr__(changed, name, fields[name] if name in fields else getattr(result, name))
     return changed
@@ -230,7 +235,7 @@ class _Execution:
 
     __slots__ = ("_backend", "_lock", "_shared", "result")
 
-    def __init__(self, backend: type[InprocBackend], shared: _Shared, result: TaskResult) -> None:
+    def __init__(self, backend: type[InprocBackend], shared: _Shared, result: TaskResult[..., Any]) -> None:
         self._backend = backend
         self._shared = shared
         self.result = result
@@ -449,7 +454,7 @@ class _Shared:
         job.__job__.observer = _Observer()
         return job
 
-    def options(self, task: Task) -> Options:
+    def options(self, task: Task[..., Any]) -> Options:
         """Return the options of an enqueue of *task*.
 
         Raises:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 
 import pytest
@@ -27,15 +27,15 @@ def test_a_carrier_is_asked_at_the_enqueue_and_entered_around_each_attempt(carry
     def carrier():
         story.append("captured")
 
-        @contextmanager
-        def entrance():
-            story.append("entered")
-            try:
-                yield
-            finally:
-                story.append("left")
+        return "tenant"
 
-        return entrance
+    @contextmanager
+    def entrance(tenant: str):
+        story.append(f"entered {tenant}")
+        try:
+            yield
+        finally:
+            story.append("left")
 
     class Mail(Job, retry=lambda attempt, error: 0.0):
         def perform(self):
@@ -43,15 +43,19 @@ def test_a_carrier_is_asked_at_the_enqueue_and_entered_around_each_attempt(carry
             if self.run.attempt == 1:
                 raise OSError
 
-    carry(carrier)
+    carry(carrier, entrance)
     assert Mail.perform_async().wait(WAIT)
 
-    assert story == ["captured", *["entered", "performed", "left"] * 2]
+    assert story == ["captured", *["entered tenant", "performed", "left"] * 2]
 
 
 def test_a_carrier_that_carries_nothing_costs_nothing(carry):
     """None means there is nothing to enter."""
-    carry(lambda: None)
+
+    def entrance(_: object):
+        raise AssertionError
+
+    carry(lambda: None, entrance)
 
     class Mail(Job):
         def perform(self):
@@ -65,19 +69,19 @@ def test_an_entrance_that_raises_fails_the_attempt_alone(carry):
     left: list[int] = []
 
     @contextmanager
-    def good():
+    def good(_: object):
         yield
         left.append(1)
 
     @contextmanager
-    def careful():
+    def careful(_: object):
         try:
             yield
         finally:
             left.append(2)
 
     @contextmanager
-    def broken():
+    def broken(_: object):
         raise SystemExit("no context")
         yield
 
@@ -86,7 +90,7 @@ def test_an_entrance_that_raises_fails_the_attempt_alone(carry):
             return 1
 
     for entrance in (good, careful, broken):
-        carry(lambda entrance=entrance: entrance)
+        carry(lambda: True, entrance)
     run = Mail.perform_async()
 
     assert run.wait(WAIT)
@@ -103,7 +107,7 @@ def test_a_carrier_that_raises_raises_in_the_caller(carry):
         def perform(self):
             pass
 
-    carry(broken)
+    carry(broken, nullcontext)
     with pytest.raises(LookupError):
         Mail.perform_async()
 
