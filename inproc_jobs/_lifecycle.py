@@ -281,10 +281,16 @@ def _on_signal(number: int, _: FrameType | None) -> None:
     """In the main thread, sooner or later after the signal."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _on_signal)  # a Ctrl-C is now about the wait
-    ours = signal.set_wakeup_fd(-1)
-    signal.set_wakeup_fd(ours, warn_on_full_buffer=False)
-    if _listener is None or _pipe is None or ours != _pipe[1]:
+    if not _is_heard(number):
         _stop_for(number)
+
+
+def _is_heard(number: int) -> bool:
+    """Return whether the listener acts on this signal; it does not if a handler of another's has called ours."""
+    descriptor = signal.set_wakeup_fd(-1)
+    signal.set_wakeup_fd(descriptor, warn_on_full_buffer=False)
+    by_pipe = _listener is not None and _pipe is not None and descriptor == _pipe[1]
+    return by_pipe and signal.getsignal(number) is _on_signal
 
 
 def _stop_for(number: int) -> None:
@@ -381,6 +387,8 @@ def _patience() -> Iterator[None]:
     The server has returned from its loop: its handlers have nothing left to say but ``sys.exit``.
     """
     theirs: dict[int, Any] = {}
+    if _host is not None and not _host.is_idle():
+        watch_signals()  # an event loop that had handlers of its own has left the system's default behind
     with suppress(ValueError):  # this is not the main thread
         for number in () if "uwsgi" in sys.modules else (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
             handler = signal.getsignal(number)

@@ -24,8 +24,8 @@ traceback_of: Callable[[BaseException], TracebackType | None] = vars(BaseExcepti
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
-# Controls of C0 and C1, line and paragraph separators, characters that reorder a line: how each is spelt out. No regular
-# expression: to compile it took as long as the rest of this module.
+# Controls of C0 and C1, line and paragraph separators, characters that reorder a line: how each is spelt out.
+# No regular expression: to compile it took as long as the rest of this module.
 _UNSAFE = (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
 _SPELT = {code: ascii(chr(code))[1:-1] for code in _UNSAFE}
 

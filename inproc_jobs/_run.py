@@ -76,8 +76,8 @@ class Run(Generic[R_co]):
     block.
     """
 
-    # No lock and no event of its own: a run that waits in a queue is mostly these slots. Three of them are set when there
-    # is something to say, for each that is set here costs every enqueue.
+    # No lock and no event of its own: a run that waits in a queue is mostly these slots. The three declared below are
+    # set when there is something to say, for each that __init__ sets costs every enqueue.
     __slots__ = (
         "__weakref__",
         "_args",
@@ -139,6 +139,12 @@ class Run(Generic[R_co]):
     def job(self) -> Any:
         """The job class, or the function under ``@job``."""
         return self._queue.definition.job
+
+    @property
+    def job_name(self) -> str:
+        """The name of the job: the key of ``stats()``, and ``job`` in log records."""
+        name: str = self._queue.definition.name
+        return name
 
     @property
     def args(self) -> tuple[Any, ...]:

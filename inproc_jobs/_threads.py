@@ -125,8 +125,9 @@ class Threads:
         self.asked = False
         while not self._stopped and self._shortage() > 0:
             ticket = object()
-            self._starting.add(ticket)
+            # First, for a ticket that nobody expects would count as a thread for ever.
             self._timer.insert(_clock.now() + ARRIVAL, self._expect, ticket)
+            self._starting.add(ticket)
             if not self._submit(ticket) and not self._start_thread(ticket):
                 return
 
@@ -188,9 +189,9 @@ class Threads:
 
     def _drop_executor(self) -> None:
         with self._submitting:
-            executor, self._executor = self._executor, None
-        if executor is not None:
-            executor.shutdown(wait=False)
+            if self._executor is not None:
+                self._executor.shutdown(wait=False)
+                self._executor = None
 
     def _live(self, ticket: object) -> None:
         """Serve, as a thread of its own."""

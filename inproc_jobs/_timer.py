@@ -78,7 +78,7 @@ class Timer:
 
     def full(self) -> bool:
         """Return whether as many calls are pending as should be; ``insert`` takes more all the same."""
-        return len(self._delays) + len(self._moments) >= self.limit
+        return len(self._delays) + len(self._moments) - len(self._void) >= self.limit
 
     def call_soon(self, function: Callable[[Any], object], argument: Any = None) -> None:
         """Have ``function(argument)`` called as soon as the thread comes to it."""
@@ -179,10 +179,10 @@ class Timer:
     def _end(self) -> None:
         with self._lock:
             if self._alive and self._thread in (None, threading.current_thread()):
-                self._alive = False
                 if self._calling is not None:  # it died of a MemoryError
-                    self._again(self._calling)
+                    self._again((_clock.now(), *self._calling[1:]))  # its own time may be the wall clock's
                 self._calling = self._thread = None
+                self._alive = False  # last, or an error above would leave the dead thread in the next one's place
                 if self._delays or self._moments:
                     self._start()
 

@@ -34,7 +34,7 @@ FLOORS = {
     "_queue": 3,
     "_runtime": 4,
     "_job": 5,
-    "__init__": 6,
+    **dict.fromkeys(("__init__", "types"), 6),
     "_listing": 6.2,
     "_modes": 6.2,
     "testing": 7,

@@ -13,6 +13,15 @@ ROOT = Path(__file__).resolve().parent.parent
 
 pytestmark = pytest.mark.slow
 
+DJANGO = """
+import django
+from django.conf import settings
+settings.configure(INSTALLED_APPS=["inproc_jobs.django"])
+django.setup()
+import inproc_jobs
+print(inproc_jobs.job(lambda: 3).perform_async().result(5))
+"""
+
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -39,8 +48,9 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     [
         ("", "import inproc_jobs; print(inproc_jobs.job(lambda: 3).perform_async().result(5))", "flask"),
         ("[flask]", "import inproc_jobs.flask; print(3)", "django"),
+        ("[django]", DJANGO, "flask"),
     ],
-    ids=["bare", "flask"],
+    ids=["bare", "flask", "django"],
 )
 def test_each_extra_works_alone(tmp_path: Path, wheel: Path, extra: str, code: str, without: str) -> None:
     """Installed with one extra in an empty environment, the package imports and runs; nothing else comes along."""

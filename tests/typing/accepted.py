@@ -23,6 +23,7 @@ from inproc_jobs import (
 from inproc_jobs.asgi import App, Receive, Send, lifespan
 from inproc_jobs.flask import InprocJobs
 from inproc_jobs.testing import Enqueued, Fake, assert_enqueued, fake, inline, real, travel
+from inproc_jobs.types import Enqueuer, JobFunction, RetryPolicy, Times, WhenFull
 
 
 class MailJob(Job, workers=4, max_queue=1000, when_full="block", retry=Retry(on=(OSError,)), timeout=30):
@@ -75,6 +76,7 @@ async def waits() -> None:
 
 
 assert_type(MailJob.perform_on_commit("a"), Run[int])
+assert_type(MailJob.perform_async("a").job_name, str)
 assert_type(MailJob.using(on_commit=True, database="other").perform_async("a"), Run[int])
 assert_type(shutdown(1), ShutdownReport)
 
@@ -106,3 +108,21 @@ async def application(scope: MutableMapping[str, Any], receive: Receive, send: S
 
 
 assert_type(lifespan(application), App)
+
+
+@job
+def greet(name: str) -> str:
+    return name
+
+
+def greeted(greeter: Enqueuer[[str], str]) -> str:
+    return greeter.perform_async("ada").result()
+
+
+function: JobFunction[[str], str] = greet
+greeted(function)
+greeted(greet.using(priority=1))
+policy: RetryPolicy = Retry(attempts=2)
+when_full: WhenFull = "block"
+job(retry=policy, when_full=when_full)
+assert_type(stats()["greet"].wait, Times)

@@ -592,6 +592,26 @@ def test_pending_delays_have_a_limit_of_their_own():
         configure(max_scheduled=1_000_000)
 
 
+def test_what_was_cancelled_leaves_room_for_other_delays():
+    """max_scheduled counts the runs that wait, not those that have been taken out."""
+
+    class Mail(Job):
+        def perform(self):
+            pass
+
+    configure(max_scheduled=5)
+    try:
+        for run in [Mail.perform_in(1000) for _ in range(5)][:2]:
+            run.cancel()
+        runs = [Mail.perform_in(1000) for _ in range(2)]
+        with pytest.raises(QueueFullError, match="max_scheduled"):
+            Mail.perform_in(1000)
+    finally:
+        configure(max_scheduled=1_000_000)
+
+    assert [run.state for run in runs] == [RunState.SCHEDULED] * 2
+
+
 def test_at_most_workers_runs_of_a_class_run_at_once(in_threads):
     """Workers bounds how many runs of a class are performed together, whoever enqueues."""
     lock = threading.Lock()

@@ -929,3 +929,17 @@ def test_current_run_is_the_run_inside_and_none_outside():
 
     assert run.result(WAIT) is run
     assert current_run() is None
+
+
+def test_a_run_knows_its_jobs_name():
+    """The name is the key of the stats, whatever the class is called."""
+
+    class Mail(Job, name="post"):
+        def perform(self):
+            pass
+
+    run = Mail.perform_async()
+
+    assert run.wait(WAIT)
+    assert run.job_name == "post"
+    assert stats()[run.job_name].succeeded == 1
