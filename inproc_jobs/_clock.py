@@ -34,7 +34,7 @@ def seconds(value: object, what: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{what} must be a number of seconds or a timedelta, not {_report.shown(value)}")
     if not 0 <= value <= MAX_DELAY:  # false for NaN, too
-        raise ValueError(f"{what} must be from 0 to {MAX_DELAY:.0f} seconds, not {_report.shown(value)}")
+        raise ValueError(f"{what} must be from 0 seconds to 100 years, not {_report.shown(value)}")
     return float(value)
 
 

@@ -28,7 +28,7 @@ def defer(run: Any, admit: Callable[[Any], object]) -> None:
     """
     if _defer is None:
         raise RuntimeError(
-            f"{run.job!r} is to be enqueued on_commit, and nothing here knows of transactions:"
+            f"{run._queue.definition.name}: on_commit needs a framework that knows of transactions:"
             ' add "inproc_jobs.django" to INSTALLED_APPS'
         )
     _defer(_Admission(run, admit), run._options.database)

@@ -79,14 +79,17 @@ def signature_stub(function: Callable[..., Any], name: str, skip: int = 0) -> Ca
     where ``Signature.bind`` costs ten. What it raises names *name*.
     """
     try:
-        parameters = list(inspect.signature(function).parameters.values())[skip:]
+        every = list(inspect.signature(function).parameters.values())
     except (ValueError, TypeError):  # written in C, without a signature
         return _anything
-    source = _lambda_source(parameters)
+    parameters = every[skip:]
+    bound = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters)
+    source = _lambda_source(every if bound else parameters)
     stub: Callable[..., None] = eval(source, {"_given": None})  # noqa: S307 - made of identifiers alone
     stub.__name__ = "perform"
     stub.__qualname__ = name
-    return stub
+    # Where any keyword would do, the name of what is skipped does not: perform(self, **data) takes no self=1.
+    return partial(stub, *[None] * skip) if bound and skip else stub
 
 
 def _anything(*args: object, **kwargs: object) -> None:

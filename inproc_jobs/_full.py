@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ._run import DISCARDED, Run
-from .errors import DeadlockError, QueueFullError, RejectedError, ShutdownError
+from .errors import DeadlockError, QueueFullError, RejectedError, ScheduleFullError, ShutdownError
 
 MAX_NESTING = 16  # runs of when_full="caller_runs" that one thread performs inside each other
 
@@ -47,18 +47,15 @@ def discard(queue: Any, run: Run[Any], error: QueueFullError) -> None:
 def discard_oldest(queue: Any, run: Run[Any], error: QueueFullError) -> None:
     """Discard the oldest of the waiting runs with the lowest priority; the new one, if its own is lower still."""
     while True:
-        oldest = queue.pop_oldest(run._options.priority)
-        if oldest is not None:
-            oldest._close(DISCARDED, "queue_full")
-        elif queue.full():
+        if not queue.discard_oldest(run._options.priority) and queue.full():
             discard(queue, run, error)
             return
         try:
             queue.put(run)
+        except (ScheduleFullError, ShutdownError) as late:
+            queue.reject(run, late)
         except QueueFullError:  # another producer has taken the room
             continue
-        except ShutdownError as late:
-            queue.reject(run, late)
         return
 
 

@@ -141,7 +141,7 @@ class Job:
         perform = inspect.getattr_static(cls, "perform")
         if isinstance(perform, staticmethod | classmethod):
             raise TypeError(f"{cls.__qualname__}: perform must be a plain method, not a {type(perform).__name__}")
-        if not callable(perform) or isinstance(perform, type):
+        if not callable(perform) or not hasattr(perform, "__get__") or not hasattr(perform, "__qualname__"):
             raise TypeError(f"{cls.__qualname__}: perform must be a method, not {_report.shown(perform)}")
         if cls.__init__ is not Job.__init__ and _needs_arguments(cls):
             raise TypeError(f"{cls.__qualname__}: __init__ must take no arguments, for each attempt makes an instance")
@@ -169,8 +169,9 @@ class Job:
 
         Raises:
             TypeError: the arguments do not fit ``perform``.
-            QueueFullError: ``max_queue`` runs wait.
+            QueueFullError: ``max_queue`` runs wait, and ``when_full`` says "raise" or "block".
             ShutdownError: the process is past its shutdown.
+            RejectedError: the base of both; by itself where no job could ever run (uWSGI without threads).
         """
         definition: Definition = cls.__job__  # type: ignore[attr-defined]
         definition.fits(*args, **kwargs)
@@ -220,9 +221,16 @@ class Job:
 
     @classmethod
     def perform_now(cls: type[Performs[P, R]], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Perform a run here, in this thread, and return its value; no queue, no retry, and its error is raised.
+        """Perform a run here, in this thread, and return its value: as a worker would, but without queue and retry.
 
-        Otherwise it goes the way of any run: a context of its own, signals, stats, log.
+        So it has a context of its own, signals, stats and a line in the log when it fails, which a plain call of
+        ``perform`` has not.
+
+        Raises:
+            BaseException: what the job raises.
+            RunDiscardedError: it raises ``Discard``.
+            TypeError: the arguments do not fit ``perform``.
+            ShutdownError: the process is past its shutdown.
         """
         definition: Definition = cls.__job__  # type: ignore[attr-defined]
         definition.fits(*args, **kwargs)
@@ -271,7 +279,10 @@ class Job:
 
     @property
     def logger(self) -> logging.LoggerAdapter[logging.Logger]:
-        """A logger whose records carry ``run_id`` and ``job``, and whose messages begin with them."""
+        """A logger whose records carry ``run_id`` and ``job``, and whose messages begin with them.
+
+        Set it up by its name: ``logging.getLogger("inproc_jobs.job")``.
+        """
         run = current_run()
         extra = {"job": self.__job__.name, "run_id": run.id if run is not None else None}
         return _RunLogger(_logger, extra)
@@ -474,9 +485,9 @@ def _define(
     if name is _KEEP:
         name = default
     if not isinstance(name, str):
-        raise TypeError(f"{place.__qualname__}: name must be a string, not {name!r}")
+        raise TypeError(f"{place.__qualname__}: name must be a string, not {_report.shown(name)}")
     if not name or not name.isprintable():
-        raise ValueError(f"{place.__qualname__}: name must be printable and not empty, not {name!r}")
+        raise ValueError(f"{place.__qualname__}: name must be printable and not empty, not {_report.shown(name)}")
     function = inspect.unwrap(perform)
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise TypeError(f"{default}: a generator cannot be performed, for nobody would take what it yields")

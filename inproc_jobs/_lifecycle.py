@@ -256,9 +256,9 @@ def deafen() -> None:
     global _listening
     if _pipe is None or not _listening:
         return
-    _listening = False
     listener = _listener
     os.write(_pipe[1], b"\0")
+    _listening = False  # afterwards: who is cut short before tries again
     if listener is not None:
         join(listener, SAME_REQUEST)
 

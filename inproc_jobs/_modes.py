@@ -287,11 +287,11 @@ class Enqueued:
 
 
 def advance(runtime: Runtime, seconds: float) -> None:
-    runtime.timer.advance(seconds)
     for queue in runtime.queues():
         with queue.mutex:
             for run in (run for level in queue._levels for run in level):
                 run._ready -= seconds
+    runtime.timer.advance(seconds)  # last, for what it lets in has its whole time yet
 
 
 def run_due(runtime: Runtime) -> None:

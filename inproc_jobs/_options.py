@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, get_args
 
@@ -12,6 +11,8 @@ from ._retry import Retry, RetryPolicy
 WhenFull = Literal["raise", "block", "caller_runs", "discard", "discard_oldest"]
 
 MAX_PRIORITY = 100  # as in django.tasks
+MAX_WORKERS = 10_000  # more threads than any process should have; each permit is kept in a list
+MAX_RUNS = 1_000_000_000  # a bound beyond any memory
 
 
 class Options:
@@ -124,7 +125,7 @@ def from_config(owner: str, config: Mapping[str, object]) -> dict[str, object]:
     """
     keys = {config_key(name): name for name in SETTINGS}
     for key in config:
-        if key.startswith(PREFIX) and key not in keys and key != MODE_KEY:
+        if isinstance(key, str) and key.startswith(PREFIX) and key not in keys and key != MODE_KEY:
             raise TypeError(f"{owner}: unknown key {key!r}; there are {', '.join(keys)}, {MODE_KEY}")
     return {name: config[key] for key, name in keys.items() if key in config}
 
@@ -156,8 +157,8 @@ def _checked(
     return {name: _CHECKS[name](f"{owner}: {label(name)}", value) for name, value in given.items()}
 
 
-def _whole(least: int, most: float = math.inf) -> Callable[[str, object], int]:
-    span = f"from {least} to {most}" if most < math.inf else f"at least {least}"
+def _whole(least: int, most: int) -> Callable[[str, object], int]:
+    span = f"from {least} to {most}"
 
     def check(what: str, value: object) -> int:
         if isinstance(value, bool) or not isinstance(value, int):
@@ -216,8 +217,8 @@ def _duration(what: str, value: object) -> float:
 
 
 _CHECKS: dict[str, Callable[[str, object], Any]] = {
-    "workers": _whole(1),
-    "max_queue": _whole(1),
+    "workers": _whole(1, MAX_WORKERS),
+    "max_queue": _whole(1, MAX_RUNS),
     "when_full": _when_full,
     "block_timeout": _duration,
     "retry": _retry,
@@ -228,6 +229,6 @@ _CHECKS: dict[str, Callable[[str, object], Any]] = {
     "on_commit": _boolean,
     "database": _alias,
     "shutdown_timeout": _duration,
-    "max_threads": _whole(1),
-    "max_scheduled": _whole(1),
+    "max_threads": _whole(1, MAX_WORKERS),
+    "max_scheduled": _whole(1, MAX_RUNS),
 }

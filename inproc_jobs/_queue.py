@@ -17,12 +17,12 @@ from . import _lifecycle, _report, signals
 from ._definition import Definition
 from ._full import WHEN_FULL
 from ._mover import mover
-from ._run import CANCELLED, DISCARDED, FAILED, QUEUED, RETRYING, RUNNING, SCHEDULED, Run
+from ._run import DISCARDED, FAILED, QUEUED, RETRYING, RUNNING, SCHEDULED, Run
 from ._stats import SAMPLES, Stats, Tally, times
 from ._threads import Threads, Work
 from ._timer import Timer
 from ._worker import Watch, Worker
-from .errors import QueueFullError, RejectedError, RunCancelledError, ShutdownError
+from .errors import QueueFullError, RejectedError, RunCancelledError, ScheduleFullError, ShutdownError
 
 MARGIN = 256  # runs below the bound from where on it is kept exactly
 
@@ -56,13 +56,15 @@ class JobQueue(queue.Queue[Run[Any]]):
         self.closed: bool = False  # refuses what is new
         self.swept: bool = False  # refuses also what comes back
         self._discarded: list[Run[Any]] = []  # by the shutdown: its report's list
+        self.left: list[Run[Any]] = []  # taken out by a sweep, for whoever then closes them
         # The runs that wait for their time, each by itself: it goes from here to its level in a single call.
         self.scheduled: dict[Run[Any], Run[Any]] = {}
         self.retrying: dict[Run[Any], Run[Any]] = {}
         self.watches: dict[Run[Any], Watch] = {}  # of attempts with a timeout
         self._waits: deque[float] = deque(maxlen=SAMPLES)  # seconds
         self._runs: deque[float] = deque(maxlen=SAMPLES)  # seconds
-        self._announcing = 0  # runs let in while their job_enqueued is being sent
+        # Runs let in whose job_enqueued is being sent, each by itself, as above.
+        self._announcing: dict[Run[Any], Run[Any]] = {}
         self._blocked = 0  # producers that wait for room
         self._tally = self.new_tally()
         self._workers: set[Worker] = set()
@@ -78,7 +80,7 @@ class JobQueue(queue.Queue[Run[Any]]):
         self._levels: tuple[deque[Run[Any]], ...] = (self._waiting,)  # the highest priority first
 
     def _qsize(self) -> int:
-        return sum(map(len, self._levels)) + self._announcing
+        return sum(map(len, self._levels)) + len(self._announcing)
 
     def _get(self) -> Run[Any]:
         return next(filter(None, self._levels)).popleft()
@@ -103,6 +105,11 @@ class JobQueue(queue.Queue[Run[Any]]):
         plain = not self.closed and len(self._levels) == 1 and not (self.retrying and self.timer.full())
         self._easy = self.maxsize - MARGIN if plain and self.definition.observer is None else 0
 
+    def heed_limits(self) -> None:
+        """Look again how close the bounds are, one of which has been changed."""
+        with self.mutex:
+            self._figure()
+
     # The way in.
 
     def enqueue(self, run: Run[Any]) -> None:
@@ -122,10 +129,10 @@ class JobQueue(queue.Queue[Run[Any]]):
                     self._recheck(run)
             else:
                 self.put(run)
+        except (ScheduleFullError, ShutdownError) as error:
+            self.reject(run, error)
         except QueueFullError as error:
             WHEN_FULL[run._options.when_full](self, run, error)
-        except ShutdownError as error:
-            self.reject(run, error)
         finally:  # also when a signal handler raises just after the run is in
             if self._waiting:
                 if self._permits:
@@ -138,9 +145,9 @@ class JobQueue(queue.Queue[Run[Any]]):
         with self.mutex:
             if not self.swept:
                 return
-            removed = self._remove(run)
-        if removed:
-            raise self.shutdown_error()
+            with suppress(ValueError):  # raised if a worker has taken it
+                self._level(run).remove(run)
+                raise self.shutdown_error()
         self.discard(run)  # a worker has taken it, behind the sweep's back
 
     def put(self, item: Run[Any], block: bool = False, timeout: float | None = None) -> None:  # noqa: FBT001, FBT002
@@ -151,21 +158,25 @@ class JobQueue(queue.Queue[Run[Any]]):
             ShutdownError: the process accepts no more work.
         """
         announced = self.definition.observer is not None or signals.job_enqueued.receivers
-        with self.mutex:
-            if self.closed:
-                raise self.shutdown_error()
-            if self.retrying and self.timer.full():
-                raise self._too_many_scheduled()
-            if self._qsize() >= self.maxsize:
-                self._wait_for_room(timeout if block else 0.0)
-            if not announced:
-                self._put(item)
-                self.nudge()
-                return
-            # Announced before it is in, or a worker could send job_started first. Receivers are called without the
-            # lock, so the run only holds its place meanwhile.
-            self._announcing += 1
-        self._put_announced(item)
+        try:
+            with self.mutex:
+                if self.closed:
+                    raise self.shutdown_error()
+                if self.retrying and self.timer.full():
+                    raise self._too_many_scheduled()
+                if self._qsize() >= self.maxsize:
+                    self._wait_for_room(timeout if block else 0.0)
+                if not announced:
+                    self._put(item)
+                    self.nudge()
+                    return
+                # Announced before it is in, or a worker could send job_started first. Receivers are called without the
+                # lock, so the run only holds its place meanwhile.
+                self._announcing[item] = item
+            self._put_announced(item)
+        finally:
+            if item in self._announcing:  # an error has struck somewhere above
+                self._let_in(item)
 
     def _wait_for_room(self, timeout: float | None) -> None:
         """Wait until one more run may be let in; the lock is held before and after."""
@@ -192,18 +203,23 @@ class JobQueue(queue.Queue[Run[Any]]):
         try:
             self.announce(run)
         finally:
-            with self.mutex:
-                self._announcing -= 1
-                late = self.swept
-                if not late:
-                    self._put(run)
-                    self.nudge()
-            if late:
-                self.discard(run)
+            self._let_in(run)
+
+    def _let_in(self, run: Run[Any]) -> None:
+        with self.mutex:
+            late = self.swept
+            if not late:
+                mover(partial(self._announcing.pop, run), self._level(run).append)()
+                self.nudge()
+        if late:
+            self.discard(run)
+            del self._announcing[run]
 
     def nudge(self) -> None:
         """See that a worker comes if a run waits and the queue may have one more."""
-        if self._permits and self._qsize():
+        # Not by _qsize: for a run that is still being announced there is nothing to do, and workers would come and go
+        # for as long as a receiver takes.
+        if self._permits and any(self._levels):
             self.threads.call(self._hand_over)
 
     def schedule(self, run: Run[Any], when: float, *, wall: bool) -> None:
@@ -240,16 +256,20 @@ class JobQueue(queue.Queue[Run[Any]]):
                 self.scheduled.pop(run, None)
 
     def _announce_scheduled(self, run: Run[Any], when: float, *, wall: bool) -> None:
+        held = False
         try:
             self.scheduled[run] = run
             self.announce(run)
-        finally:
             with self.mutex:
-                late = self.swept and self._uncount(run)
+                late = self.swept
                 if not late and run in self.scheduled:  # else a receiver has cancelled it
                     self._hold(run, when, wall=wall)
+            held = True
             if late:
                 self.discard(run)
+        finally:
+            if not held:  # as above
+                self.scheduled.pop(run, None)
 
     def retry(self, run: Run[Any], error: BaseException, delay: float, tally: Tally) -> bool:
         """Have *run* tried again in *delay* seconds; False if it must stop, or the process is past its deadline."""
@@ -323,26 +343,24 @@ class JobQueue(queue.Queue[Run[Any]]):
         with self.mutex:
             self.not_full.notify()
 
-    def withdraw(self, run: Run[Any]) -> bool:
-        """Take out a run that waits, for whoever then closes it; one that does not wait is told to stop instead."""
+    def withdraw(self, run: Run[Any], taken: list[object]) -> None:
+        """Take out a run that waits, for whoever then closes it; one that does not wait is told to stop instead.
+
+        What is taken out is noted in *taken*, in the same call of C code.
+        """
         with self.mutex:
-            if self._uncount(run):
-                run._state = CANCELLED
-                self.timer.withdraw(run)
-            elif not (run._state is QUEUED and self._remove(run)):
-                if not isinstance(run._stop, ShutdownError):
-                    run._stop = RunCancelledError(f"{run!r} was cancelled")
-                return False
+            for waiting in (self.scheduled, self.retrying):
+                if run in waiting:
+                    mover(partial(waiting.pop, run), taken.append)()
+                    self.timer.withdraw(run)
+                    self._figure()
+            if not taken and run._state is QUEUED:
+                with suppress(ValueError):  # raised if a worker has taken it
+                    mover(partial(self._level(run).remove, run), taken.append)()
+            if not taken and not isinstance(run._stop, ShutdownError):
+                run._stop = RunCancelledError(f"{run!r} was cancelled")
             self.not_full.notify()
         self.threads.tell()
-        return True
-
-    def _remove(self, run: Run[Any]) -> bool:
-        try:
-            self._level(run).remove(run)
-        except ValueError:  # a worker has taken it
-            return False
-        return True
 
     # Workers.
 
@@ -423,10 +441,12 @@ class JobQueue(queue.Queue[Run[Any]]):
 
     def discard(self, run: Run[Any]) -> bool:
         """Discard an accepted run that a shutdown's sweep has met, or has missed; return False if it has ended."""
-        if not run._close(DISCARDED, "shutdown"):
-            return False
-        self._discarded.append(run)
-        return True
+        closed = run._close(DISCARDED, "shutdown")
+        if closed:
+            self._discarded.append(run)
+        with self.mutex:
+            self._uncount(run)
+        return closed
 
     def overran(self, worker: Worker, run: Run[Any]) -> None:
         """Give the hung worker's place to another one, and say where it hangs; on the timer's thread."""
@@ -472,33 +492,38 @@ class JobQueue(queue.Queue[Run[Any]]):
             self.closed = self.swept = False
             self._figure()
 
-    def pop_oldest(self, priority: int) -> Run[Any] | None:
-        """Take out the oldest of the runs with the lowest priority, unless that is above *priority*."""
-        with self.mutex:
-            for level in reversed(self._levels):
-                if level:
-                    return level.popleft() if level[0]._options.priority <= priority else None
-            return None
+    def discard_oldest(self, priority: int) -> bool:
+        """Discard the oldest of the runs with the lowest priority; return False if that is above *priority*."""
+        taken: list[Run[Any]] = []
+        try:
+            with self.mutex, suppress(IndexError):  # raised if a worker has taken the last one
+                level = next(filter(None, reversed(self._levels)), self._waiting)
+                if level[0]._options.priority <= priority:
+                    mover(level.popleft, taken.append)()
+            for oldest in taken:
+                oldest._close(DISCARDED, "queue_full")
+        finally:
+            for oldest in taken:
+                oldest._close(DISCARDED, "queue_full")  # once more, for an error may have struck the first
+        return bool(taken)
 
     def sweep(self, me: int, discarded: list[Run[Any]]) -> list[Run[Any]]:
-        """Refuse all, and return what is left, waiting or at work in threads other than *me*; the caller discards it.
+        """Refuse all, and return what is left, ready or at work in threads other than *me*; the caller discards it.
 
-        What is discarded is added to *discarded* from now on.
+        What is discarded is added to *discarded* from now on. What an error has kept the caller from discarding, the
+        next sweep returns again.
         """
         with self.mutex:
             self._discarded = discarded
             self.closed = self.swept = True
             self._figure()
-            left = []
             for level in self._levels:
+                move = mover(level.popleft, self.left.append)
                 with suppress(IndexError):  # raised when it is empty; workers take from it meanwhile
                     while True:
-                        left.append(level.popleft())
+                        move()
             # Afterwards, or a run that goes from a level to a hand would be missed in both.
-            for worker in list(self._workers):
-                if worker.thread != me:
-                    left += worker.hand
-            return left
+            return self.left + [run for worker in list(self._workers) if worker.thread != me for run in worker.hand]
 
     def abandon(self) -> None:
         """In the child of a fork: what the parent accepted is the parent's, even the run whose job has forked."""
@@ -565,21 +590,19 @@ class JobQueue(queue.Queue[Run[Any]]):
         """Count and announce that *run* was not accepted, and raise *error*."""
         with self.mutex:
             self._tally.rejected += 1
-        run._refuse("shutdown" if isinstance(error, ShutdownError) else "queue_full")
-        if signals.job_rejected.receivers:
-            signals.emit(signals.job_rejected, self.definition.job, run=run, error=error)
+        run._refuse("shutdown" if isinstance(error, ShutdownError) else "queue_full", error)
         raise error
 
     def full_error(self, why: str = "") -> QueueFullError:
         return QueueFullError(
-            f"{self.definition.name} already has {self.maxsize} runs waiting (max_queue={self.maxsize}){why}:"
+            f"{self.definition.name} already has as many runs waiting as may (max_queue={self.maxsize}){why}:"
             " add workers, raise max_queue, or choose when_full",
             job=self.definition.name,
             limit=self.maxsize,
         )
 
-    def _too_many_scheduled(self) -> QueueFullError:
-        return QueueFullError(
+    def _too_many_scheduled(self) -> ScheduleFullError:
+        return ScheduleFullError(
             f"{self.definition.name}: {self.timer.limit} runs of this process wait for their time or their retry"
             " already (max_scheduled): raise it, or keep far-off work in a database",
             job=self.definition.name,

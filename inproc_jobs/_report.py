@@ -22,6 +22,8 @@ context_of: Callable[[BaseException], BaseException | None] = vars(BaseException
 is_context_suppressed: Callable[[BaseException], bool] = vars(BaseException)["__suppress_context__"].__get__
 traceback_of: Callable[[BaseException], TracebackType | None] = vars(BaseException)["__traceback__"].__get__
 
+name_of: Callable[[type], str] = vars(type)["__qualname__"].__get__
+
 _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
 # Controls of C0 and C1, line and paragraph separators, characters that reorder a line: how each is spelt out.
@@ -32,32 +34,36 @@ _SPELT = {code: ascii(chr(code))[1:-1] for code in _UNSAFE}
 
 def escaped(text: str) -> str:
     """Return *text* on one line, its control characters spelt out, cut at 4 KiB."""
-    data = (
-        text[: MAX_ERROR_TEXT + 1].translate(_SPELT).encode(errors="backslashreplace")
-    )  # which spells lone surrogates
+    spelt = text[: MAX_ERROR_TEXT + 1].translate(_SPELT)
+    data = spelt.encode(errors="backslashreplace")  # which spells lone surrogates
     if len(data) <= MAX_ERROR_TEXT:
         return data.decode()
     return data[: MAX_ERROR_TEXT - 3].decode(errors="ignore") + "..."
 
 
+def _plain(text: str) -> str:
+    """Return *text*, of whatever subclass, as a plain string."""
+    return str.__str__(text)
+
+
 def shown(value: object) -> str:
     """Return the repr of a user's *value* for an error message: on one line, short, and whatever its repr does."""
     said: list[str] = []
-    guarded(lambda: said.append(repr(value)))
-    text = escaped(said[0]) if said else f"<{escaped(type(value).__qualname__)} object>"
+    guarded(lambda: said.append(_plain(repr(value))))
+    text = escaped(said[0]) if said else f"<{escaped(name_of(type(value)))} object>"
     return text if len(text) <= 200 else text[:197] + "..."
 
 
 def describe(error: BaseException) -> str:
     """Return the class and the text of *error*, as its traceback's last line would show them, escaped and cut."""
-    name, said = escaped(type(error).__qualname__), text(error)
+    name, said = escaped(name_of(type(error))), text(error)
     return f"{name}: {escaped(said)}" if said else name
 
 
 def text(error: BaseException) -> str:
     """Return ``str(error)``, whatever that raises."""
     said: list[str] = []
-    guarded(lambda: said.append(str(error)))
+    guarded(lambda: said.append(_plain(str(error))))
     return said[0] if said else "<its text cannot be shown: str() raised>"
 
 
@@ -74,7 +80,7 @@ def _trace(error: BaseException, depth: int = 0) -> str:
         stack = traceback.StackSummary.extract(
             traceback.walk_tb(_outside(traceback_of(link))), limit=-MAX_FRAMES, lookup_lines=True
         )
-        lines = ["Traceback (most recent call last):\n", *stack.format()] if stack else []
+        lines = ["Traceback (most recent call last):\n", *_formatted(stack)] if stack else []
         notes = [f"\n{escaped(note)}" for note in _notes(link)]
         members = _members(link)[:MAX_CHAIN] if depth < MAX_DEPTH else []
         for number, member in enumerate(members, 1):
@@ -86,7 +92,10 @@ def _trace(error: BaseException, depth: int = 0) -> str:
 
 def _notes(error: BaseException) -> list[str]:
     notes = getattr(error, "__notes__", None)
-    return [note for note in notes if isinstance(note, str)] if isinstance(notes, list) else []
+    if type(notes) is not list:
+        return []
+    shown = [_plain(note) for note in notes[:MAX_CHAIN] if issubclass(type(note), str)]
+    return shown if len(notes) <= MAX_CHAIN else [*shown, f"... and {len(notes) - MAX_CHAIN} more notes"]
 
 
 def _members(error: BaseException) -> tuple[BaseException, ...]:
@@ -132,7 +141,18 @@ def stack(frame: FrameType) -> str:
         while length and ours[length - 1]:
             length -= 1
         frames = frames[:length]
-    return "".join(traceback.StackSummary.extract(iter(frames[:MAX_FRAMES][::-1])).format()).rstrip("\n")
+    return "".join(_formatted(traceback.StackSummary.extract(iter(frames[:MAX_FRAMES][::-1])))).rstrip("\n")
+
+
+def _formatted(stack: traceback.StackSummary) -> list[str]:
+    """Return the lines of *stack*; code of its own making, as templates are, may have any name and any length."""
+    lines = stack.format()
+    if all(len(line) <= MAX_ERROR_TEXT and escaped(line.replace("\n", "")) == line.replace("\n", "") for line in lines):
+        names = [text for frame in stack for text in (frame.filename, frame.name)]
+        if all(name.isprintable() for name in names):
+            return lines
+    safe = [(escaped(one.filename), one.lineno or 0, escaped(one.name), escaped(one.line or "")) for one in stack]
+    return traceback.StackSummary.from_list(safe).format()
 
 
 def _outwards(frame: FrameType | None) -> Iterator[tuple[FrameType, int]]:
@@ -171,9 +191,13 @@ def log(
     """
     if not logger.isEnabledFor(level):
         return
-    record = logger.makeRecord(logger.name, level, __file__, 0, message, args, None, "log", extra)
-    record.exc_text = text
-    guarded(lambda: logger.handle(record))
+
+    def write() -> None:
+        record = logger.makeRecord(logger.name, level, __file__, 0, message, args, None, "log", extra)
+        record.exc_text = text
+        logger.handle(record)
+
+    guarded(write)
 
 
 def guarded(call: Callable[[], Any]) -> BaseException | None:
@@ -194,7 +218,9 @@ def shielded(logger: logging.Logger, what: Callable[[], str], call: Callable[[],
     """Call code that must not harm its caller; what it raises is logged under the name that *what* gives."""
     error = guarded(call)
     if error is not None:
-        log(logger, logging.ERROR, "%s raised %s", what(), describe(error), text=trace(error))
+        name = ["something"]
+        guarded(lambda: name.append(what()))
+        log(logger, logging.ERROR, "%s raised %s", name[-1], describe(error), text=trace(error))
         strip(error)
 
 

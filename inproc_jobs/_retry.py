@@ -20,6 +20,7 @@ class Retry:
     Before attempt *n* + 1 it waits a random time between 0 and ``min(backoff_max, backoff * 2 ** (n - 1))`` seconds
     ("full jitter": Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015), or just that time without
     jitter. An error with a ``retry_after`` attribute (a number of seconds or a timedelta) says itself how long to wait.
+    ``raise Retry.Later(30)`` in ``perform`` needs no policy.
 
     Attributes:
         attempts: how often a run is tried in all, the first one included.
@@ -68,7 +69,7 @@ class Retry:
         if isinstance(attempts, bool) or not isinstance(attempts, int):
             raise TypeError(f"Retry: attempts must be an integer, not {_report.shown(attempts)}")
         if attempts < 1:
-            raise ValueError(f"Retry: attempts must be at least 1, not {attempts}")
+            raise ValueError(f"Retry: attempts must be at least 1, not {_report.shown(attempts)}")
         if not isinstance(jitter, bool):
             raise TypeError(f"Retry: jitter must be True or False, not {_report.shown(jitter)}")
         fields = {

@@ -20,7 +20,7 @@ from typing import Any, Generic, TypeVar, cast, overload
 from . import _carriers, _clock, _commit, _report, signals
 from ._options import Options
 from ._stats import Tally
-from .errors import RunCancelledError, RunDiscardedError, WrongProcessError
+from .errors import RejectedError, RunCancelledError, RunDiscardedError, WrongProcessError
 
 T = TypeVar("T")
 R_co = TypeVar("R_co", covariant=True)
@@ -38,16 +38,16 @@ current: ContextVar[Run[Any] | None] = ContextVar("inproc_jobs_run", default=Non
 
 
 class RunState(StrEnum):
-    """Where a run is; the last four are final."""
+    """Where a run is; the last four are final. A string, too: ``run.state == "queued"``."""
 
-    SCHEDULED = "scheduled"
-    QUEUED = "queued"
-    RUNNING = "running"
-    RETRYING = "retrying"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    DISCARDED = "discarded"
-    CANCELLED = "cancelled"
+    SCHEDULED = "scheduled"  #: waits for its time
+    QUEUED = "queued"  #: waits for a worker
+    RUNNING = "running"  #: an attempt is being made
+    RETRYING = "retrying"  #: waits for its next attempt
+    SUCCEEDED = "succeeded"  #: ``perform`` returned
+    FAILED = "failed"  #: ``perform`` raised, and there is no further attempt
+    DISCARDED = "discarded"  #: ended without an outcome; ``run.reason`` says why
+    CANCELLED = "cancelled"  #: ``run.cancel()``
 
 
 SCHEDULED, QUEUED, RUNNING, RETRYING = RunState.SCHEDULED, RunState.QUEUED, RunState.RUNNING, RunState.RETRYING
@@ -168,7 +168,11 @@ class Run(Generic[R_co]):
 
     @property
     def reason(self) -> str | None:
-        """Why it was discarded: "shutdown", "expired", "queue_full" or the text of a ``Discard``; None otherwise."""
+        """Why it was discarded; None otherwise.
+
+        "shutdown", "expired", "queue_full" or the text of a ``Discard``; "rollback" if it was never accepted, because
+        the transaction it waited for was rolled back; "the test is over" if a mode for tests has left it behind.
+        """
         return cast(str, self._outcome) if self._state is DISCARDED else None
 
     @property
@@ -204,7 +208,7 @@ class Run(Generic[R_co]):
         return self._settled
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until the run has ended, at most *timeout* seconds, and return whether it has.
+        """Wait until the run has ended, at most *timeout*, seconds or a timedelta, and return whether it has.
 
         Raises:
             DeadlockError: called inside a job, on a run that could only go on after that job.
@@ -232,10 +236,11 @@ class Run(Generic[R_co]):
     @overload
     def result(self: Run[T], timeout: float | None = None) -> T: ...
     def result(self, timeout: float | None = None) -> Any:
-        """Wait for the run, at most *timeout* seconds, and return what ``perform`` returned.
+        """Wait for the run, at most *timeout*, seconds or a timedelta, and return what ``perform`` returned.
 
         Raises:
-            BaseException: what the job raised, if it failed; a copy, or the callers' frames would hang on to the run.
+            BaseException: what the job raised, if it failed: a copy whose traceback begins here. The job's own
+                traceback is in the log, and in ``job_failed``.
             TimeoutError: it has not ended in time; it goes on all the same.
             RunCancelledError, RunDiscardedError: it ended without an outcome.
             DeadlockError, WrongProcessError: as ``wait`` does.
@@ -249,6 +254,7 @@ class Run(Generic[R_co]):
     @overload
     def __await__(self: Run[T]) -> Generator[Any, None, T]: ...
     def __await__(self) -> Generator[Any, None, Any]:
+        """Wait, in a coroutine, until the run has ended; return and raise as ``result`` does. Blocks no event loop."""
         if not self._settled:
             self._check_process()
             # Whoever awaits has asyncio loaded; importing it here would cost those who never do.
@@ -279,10 +285,13 @@ class Run(Generic[R_co]):
         """
         if self._settled or self._queue.pid != os.getpid():
             return False
-        if self._queue.withdraw(self):
-            self._close(CANCELLED)
-            return True
-        return not self._settled
+        taken: list[object] = []
+        try:
+            self._queue.withdraw(self, taken)
+            return self._close(CANCELLED) if taken else not self._settled
+        finally:
+            if taken:
+                self._close(CANCELLED)  # once more, for an error may have struck the first
 
     def checkpoint(self) -> None:
         """Raise if the run should stop: it was cancelled, it timed out, or the process is past its deadline."""
@@ -349,12 +358,14 @@ class Run(Generic[R_co]):
         self._enqueued_wall = time()
         self._enqueued = self._ready = monotonic()
 
-    def _refuse(self, reason: str) -> None:
-        """Mark a run that was never accepted, so that whoever keeps it waits for nothing."""
+    def _refuse(self, reason: str, error: RejectedError | None = None) -> None:
+        """Mark a run that was never accepted, so that whoever keeps it waits for nothing; announce it with *error*."""
         del self._open
         self._state = DISCARDED
         self._outcome = reason
         self._queue.definition.tell("refused", self)
+        if error is not None and signals.job_rejected.receivers:
+            signals.emit(signals.job_rejected, self.job, run=self, error=error)
         self._args = ()
         self._kwargs = self._context = self._carried = None
         self._settled = True
@@ -406,16 +417,18 @@ class Run(Generic[R_co]):
 
     def _add_waiter(self, wake: Callable[[], object]) -> None:
         with _waiters_lock:
-            if self._waiters is None:
-                self._waiters = []
-            self._waiters.append(wake)
-        if self._settled:  # between the caller's look and the append
-            self._wake()
+            waiters = self._waiters  # _wake may let go of it meanwhile
+            if waiters is None:
+                waiters = self._waiters = []
+            waiters.append(wake)
+        if self._settled:  # between the caller's look and the append; by itself, for the others' wake may have begun
+            _report.guarded(wake)
 
     def _drop_waiter(self, wake: Callable[[], object]) -> None:
         with _waiters_lock:
-            if self._waiters and wake in self._waiters:
-                self._waiters.remove(wake)
+            waiters = self._waiters  # _wake may let go of it meanwhile
+            if waiters and wake in waiters:
+                waiters.remove(wake)
 
     def _wake(self) -> None:
         with _waiters_lock:

@@ -78,6 +78,8 @@ class Runtime:
         """Take over changed settings; they hold from the next thread and the next delay on."""
         self.threads.resize(settings.max_threads)
         self.timer.limit = settings.max_scheduled
+        for queue in self.queues():
+            queue.heed_limits()
 
     def queue(self, definition: Definition) -> JobQueue:
         """Return the queue of a job class in this process, made at its first enqueue.
@@ -139,7 +141,8 @@ class Runtime:
                         return False
                     threads.changed.wait(min(left, wait))
         finally:
-            threads.watchers -= 1
+            with threads.changed:
+                threads.watchers -= 1
         return not any(queue.scheduled or queue.retrying for queue in self.queues())
 
     def _work_here(self) -> float:
@@ -154,21 +157,23 @@ class Runtime:
         Idempotent and safe from any thread. A call during another's waits for that one, and brings its deadline forward
         if it has an earlier one; inside a job it does not wait, for the other waits for the job.
         """
-        with self._lock:
-            if self._report is not None:
-                return self._report
-            if self._stopping:
-                return self._join_shutdown(deadline)
-            self._stopping = True
-            self._deadline = deadline
+        ours = False
         try:
-            self._report = self._shut_down(deadline)
-        finally:  # also when a Ctrl-C cuts it short: the next call then begins anew
             with self._lock:
-                self._stopping = False
-                self._deadline = 0.0
-                self._stopped.notify_all()
-        return self._report
+                if self._report is not None:
+                    return self._report
+                if self._stopping:
+                    return self._join_shutdown(deadline)
+                ours = self._stopping = True
+                self._deadline = deadline
+            self._report = self._shut_down(deadline)
+            return self._report
+        finally:  # also when a Ctrl-C cuts it short: the next call then begins anew
+            if ours:
+                with self._lock:
+                    self._stopping = False
+                    self._deadline = 0.0
+                    self._stopped.notify_all()
 
     def _shut_down(self, deadline: float) -> ShutdownReport:
         started = _clock.now()
@@ -210,7 +215,9 @@ class Runtime:
     def restart(self) -> None:
         """Accept work again after a shutdown."""
         with self._lock:
-            self._closed = False
+            if not (self._closed or self._stopping):
+                return
+            self._closed = self._stopping = False
             self._report = None
             self.threads.resume()
             for queue in self.queues():
@@ -227,12 +234,10 @@ class Runtime:
         """Discard whatever is left, and add it to *discarded*, as what comes late will be."""
         me = threading.get_ident()
         for queue in self.queues():
-            for run in queue.sweep(me, discarded):
+            for run in (*queue.sweep(me, discarded), *queue.scheduled, *queue.retrying):
                 if queue.discard(run):
                     queue.stop(run)
-        for run in self.timer.take(readmit):
-            if run._queue.withdraw(run):
-                run._queue.discard(run)
+            queue.left.clear()
 
     def _totals(self) -> tuple[int, int]:
         tallies = [queue.tally() for queue in self.queues()]
@@ -412,8 +417,7 @@ def configure(
         shutdown_timeout: seconds, counted from the first sign of a stop, within which accepted work is finished; 8.0.
         max_threads: the most worker threads of all job classes together; 32.
         max_scheduled: the most runs that may wait for their time or their next attempt; 200,000. A retry itself is
-            never
-            refused, but then new runs of its job class are.
+            never refused, but then new runs of its job class are.
 
     Raises:
         TypeError, ValueError: an unknown setting, a wrong type or range; nothing is changed.
@@ -469,7 +473,11 @@ def on_worker_thread() -> bool:
 
 
 def stats() -> dict[str, Stats]:
-    """Return a snapshot of every job class by its name; counted since the start of this process."""
+    """Return a snapshot of every job class by its name, counted since the start of this process.
+
+    The name is ``module.QualName`` unless ``name=`` says otherwise. A class of which nothing was enqueued is there with
+    zeros.
+    """
     result = {}
     for definition in definitions():
         queue: JobQueue | None = definition.queue

@@ -127,6 +127,9 @@ class Threads:
             ticket = object()
             # First, for a ticket that nobody expects would count as a thread for ever.
             self._timer.insert(_clock.now() + ARRIVAL, self._expect, ticket)
+            if self._stopped:  # in between, and the timer has perhaps been cleared before this came
+                self._timer.withdraw(ticket)
+                return
             self._starting.add(ticket)
             if not self._submit(ticket) and not self._start_thread(ticket):
                 return
@@ -158,6 +161,8 @@ class Threads:
         if max_threads != self.max_threads:
             self.max_threads = max_threads
             self._drop_executor()  # its own limit cannot be changed
+            for _ in range(len(self._serving) - max_threads):
+                self.ready.put(None)  # for an idle one; those at work look when they are done
             self.ask()
 
     def _start_thread(self, ticket: object) -> bool:
@@ -210,38 +215,44 @@ class Threads:
         hand: list[Any] = []
         take = mover(partial(self.ready.get, timeout=linger), hand.append)
         # The last worker is kept for when its queue is ready again; weakly, so that its job class can be collected.
-        kept: Callable[[], Any] = _nobody
+        kept: list[Callable[[], Any]] = [_nobody]
         try:
-            self._serving[me] = threading.current_thread()
-            if ticket not in self._starting:
-                return
-            self._starting.discard(ticket)
-            while True:
-                take()
-                work = hand[0]
-                if work is None:
-                    hand.clear()
-                    if self._stopped:
-                        self.ready.put(None)  # for the next one
-                        return
-                    continue
-                self._busy[me] = work
-                if self.ready.qsize() + len(self._busy) > len(self._serving):
-                    self.ask()
-                worker = kept()
-                if worker is None or worker.queue is not work:
-                    if worker is not None:
-                        worker.queue.dismiss(worker)
-                    worker = work.employ(hand)
-                    kept = weakref.ref(worker)
-                worker.work(self.ready.qsize)
-                del worker, work, self._busy[me]
-                if self._stopped:
-                    return
-        except Empty:
-            return
+            try:
+                self._serving[me] = threading.current_thread()
+                if ticket in self._starting:
+                    self._starting.discard(ticket)
+                    self._take_turns(me, take, hand, kept)
+            finally:
+                self._leave(me, hand, kept[0]())
         finally:
-            self._leave(me, hand, kept())
+            self._leave(me, hand, kept[0]())  # once more, for an error may have struck the first
+
+    def _take_turns(self, me: int, take: Callable[[], object], hand: list[Any], kept: list[Callable[[], Any]]) -> None:
+        while not self._should_end():
+            try:
+                take()
+            except Empty:
+                return
+            work = hand[0]
+            if work is None:
+                hand.clear()
+                continue
+            self._busy[me] = work
+            if self.ready.qsize() + len(self._busy) > len(self._serving):
+                self.ask()
+            worker = kept[0]()
+            if worker is None or worker.queue is not work:
+                if worker is not None:
+                    worker.queue.dismiss(worker)
+                worker = work.employ(hand)
+                kept[0] = weakref.ref(worker)
+            worker.work(self.ready.qsize)
+            del worker, work, self._busy[me]
+        if self._stopped:
+            self.ready.put(None)  # for the next one
+
+    def _should_end(self) -> bool:
+        return self._stopped or len(self._serving) > self.max_threads
 
     def _leave(self, me: int, hand: list[Any], worker: Any) -> None:
         if hand:  # it died before it could work on what it took

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from heapq import heapify, heappop, heappush
 from typing import Any
 
@@ -110,13 +110,21 @@ class Timer:
             if self._calling is not None and self._calling[2] is function:
                 return True
             shift = _clock.wall() - _clock.now()
-            return _any_until(self._delays, deadline, function) or _any_until(self._moments, deadline + shift, function)
+            return any(
+                entry[2] is function and entry[3] not in self._void
+                for heap, limit in ((self._delays, deadline), (self._moments, deadline + shift))
+                for entry in _until(heap, limit)
+            )
 
     def next_due(self, function: Callable[[Any], object]) -> float | None:
         """Return the seconds until *function* is called next, or None if it is not to be."""
         with self._lock:
-            waits = [entry[0] - _clock.now() for entry in self._delays if entry[2] is function]
-            waits += [entry[0] - _clock.wall() for entry in self._moments if entry[2] is function]
+            waits = [
+                entry[0] - now
+                for heap, now in ((self._delays, _clock.now()), (self._moments, _clock.wall()))
+                for entry in heap
+                if entry[2] is function and entry[3] not in self._void
+            ]
             return max(0.0, min(waits)) if waits else None
 
     def advance(self, seconds: float) -> None:
@@ -236,13 +244,11 @@ class Timer:
         return min(waits)
 
 
-def _any_until(heap: list[Entry], limit: float, function: Callable[[Any], object]) -> bool:
-    """Look through the part of *heap* that is due by *limit*, and no further."""
+def _until(heap: list[Entry], limit: float) -> Iterator[Entry]:
+    """Give the part of *heap* that is due by *limit*, in no order, and look no further."""
     places = [0]
     while places:
         place = places.pop()
         if place < len(heap) and heap[place][0] <= limit:
-            if heap[place][2] is function:
-                return True
+            yield heap[place]
             places += (2 * place + 1, 2 * place + 2)
-    return False

@@ -184,9 +184,7 @@ class Worker:
         """Return the seconds until the next attempt, or None if there is none."""
         if self._raises:
             return None
-        if issubclass(type(error), Retry.Later):
-            return error.delay  # type: ignore[attr-defined, no-any-return]
-        policy = run._options.retry
+        policy: Any = _asked_for if issubclass(type(error), Retry.Later) else run._options.retry
         if policy is None:
             return None
         answers: list[float] = []
@@ -200,6 +198,11 @@ class Worker:
         if trouble is not None:
             run._log(_logger, logging.ERROR, "the retry policy of %r raised", run, error=trouble)
         return answers[0] if answers else None
+
+
+def _asked_for(_: int, error: Any) -> float:
+    delay: float = error.delay
+    return delay
 
 
 def _carrying(call: Callable[[Run[Any]], Any]) -> Callable[[Run[Any]], Any]:

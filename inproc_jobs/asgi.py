@@ -22,6 +22,8 @@ _LAST = ("lifespan.startup.failed", "lifespan.shutdown.complete", "lifespan.shut
 def lifespan(app: App) -> App:
     """Return *app*, an ASGI application, with a lifespan that drains accepted runs when the server shuts down.
 
+        app = lifespan(app)
+
     Waits in a thread, so that the event loop goes on, for ``shutdown_timeout`` seconds at most; what then is left of
     them is what the exit that follows may take. The app's own lifespan is called as before, after the drain; an app
     without one (Django's, for example) gets one.

@@ -3,6 +3,7 @@
     InprocJobsError
     ├── RejectedError              an enqueue was refused: the run was not accepted
     │   ├── QueueFullError           (queue.Full)      as many runs wait as may
+    │   │   └── ScheduleFullError                           as many wait for their time or their retry
     │   └── ShutdownError            (RuntimeError)    the process no longer accepts work
     ├── RunCancelledError            (concurrent.futures.CancelledError)
     ├── RunDiscardedError            (RuntimeError)    ended without having run to its end
@@ -50,6 +51,13 @@ class QueueFullError(RejectedError, queue.Full):
         self.limit = limit
 
 
+class ScheduleFullError(QueueFullError):
+    """As many runs of the process wait for their time or their retry as may (``max_scheduled``).
+
+    Raised whatever ``when_full`` says, for nothing that waits in a queue could make room.
+    """
+
+
 class ShutdownError(RejectedError, RuntimeError):
     """The process is past its shutdown and accepts no more work.
 
@@ -65,7 +73,8 @@ class RunDiscardedError(InprocJobsError, RuntimeError):
     """The run was discarded: raised by ``result()``.
 
     Attributes:
-        reason: why, as in ``Run.reason``: "shutdown", "expired", "queue_full" or the text of a ``Discard``.
+        reason: why, as in ``Run.reason``: "shutdown", "expired", "queue_full", the text of a ``Discard``, or, of a run
+            that was never accepted, "rollback".
     """
 
     def __init__(self, message: str = "the run was discarded", *, reason: str = "") -> None:

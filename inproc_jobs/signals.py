@@ -40,7 +40,11 @@ job_enqueued: Signal = _namespace.signal("job-enqueued", "A run was accepted. Ke
 job_rejected: Signal = _namespace.signal(
     "job-rejected", "An enqueue was refused. Keywords: run, error (RejectedError)."
 )
-job_started: Signal = _namespace.signal("job-started", "An attempt starts; run.attempt counts from 1. Keywords: run.")
+job_started: Signal = _namespace.signal(
+    "job-started",
+    "An attempt starts; run.attempt counts from 1. Receivers are called in its own context, so what they set there holds"
+    " for perform, and is gone after it. Keywords: run.",
+)
 job_succeeded: Signal = _namespace.signal("job-succeeded", "A run ended with a value. Keywords: run.")
 job_retried: Signal = _namespace.signal(
     "job-retried", "An attempt failed and another follows. Keywords: run, error, delay (seconds until then)."
@@ -69,16 +73,26 @@ def emit(signal: Signal, sender: Any, **data: Any) -> None:
     for receiver in signal.receivers_for(sender):
         _report.shielded(
             _logger,
-            lambda receiver=receiver: f"receiver {_name(receiver)} of {signal.name}",  # type: ignore[misc, attr-defined]
+            lambda receiver=receiver: f"receiver {_name(receiver)} of {_imported_as(signal)}",  # type: ignore[misc]
             lambda receiver=receiver: _receive(receiver, sender, data),  # type: ignore[misc]
         )
 
 
 def _receive(receiver: Callable[..., Any], sender: Any, data: dict[str, Any]) -> None:
-    answer = receiver(sender, **data)
+    try:
+        answer = receiver(sender, **data)
+    except TypeError as error:
+        raised_at = _report.traceback_of(error)
+        if raised_at is not None and raised_at.tb_next is None:  # by the call, and not inside of the receiver
+            error.add_note(f"receivers are called with the sender and {', '.join(data)}: let them take **extra")
+        raise
     if inspect.iscoroutine(answer):
         answer.close()
         raise TypeError("receivers are called from threads and cannot be coroutines: connect a plain function")
+
+
+def _imported_as(signal: Signal) -> str:
+    return signal.name.replace("-", "_")  # type: ignore[attr-defined, no-any-return]
 
 
 def _name(receiver: Any) -> str:

@@ -161,7 +161,7 @@ class inline(_Mode[InlineRuntime, None]):  # noqa: N801
 
 
 class fake(_Mode[FakeRuntime, "Fake"]):  # noqa: N801
-    """Accept and record, and run nothing until told; gives a ``Fake``.
+    """Accept and record, and run nothing until told. ``with fake() as jobs:`` gives the ``Fake`` that asserts and runs.
 
     Limits, policies, signals and stats are the real ones. What was not run is forgotten at the end.
     """
@@ -266,7 +266,7 @@ class Fake:
         """Perform what waits and what that enqueues, then what is delayed, without waiting. Raises the first error.
 
         Returns:
-            the runs, in order; one that was tried again more than once.
+            the runs, in order; one that was tried again is there as often as it was tried.
         """
         runs: list[Run[Any]] = []
         while True:

@@ -14,6 +14,7 @@ import threading
 import time
 from dataclasses import dataclass
 from types import TracebackType
+from typing import ClassVar
 
 TIMEOUT = 20.0  # seconds a test waits for what must happen
 GRACE = 1.0  # seconds past its deadline that a stop may take, whatever a job does
@@ -43,18 +44,23 @@ class Ended:
     """How a process has ended.
 
     Attributes:
+        process: the process.
         status: as subprocess gives it; minus the number of the signal that it died of.
         lines: of its standard output, all of them.
-        errors: its standard error.
         at: when it ended, on the monotonic clock that all processes share.
         seconds: from the last signal sent, or the last line awaited, or the start, to the end.
     """
 
+    process: Process
     status: int
     lines: list[str]
-    errors: str
     at: float
     seconds: float
+
+    @property
+    def errors(self) -> str:
+        """Its standard error."""
+        return self.process.errors()
 
     def numbers(self, word: str = "done") -> list[int]:
         """Return the numbers of the lines ``word number``, sorted."""
@@ -62,11 +68,25 @@ class Ended:
 
 
 class Process:
-    """A process under test. As a context manager it leaves nothing behind, whatever the test does."""
+    """A process under test. As a context manager it leaves nothing behind, whatever the test does.
+
+    A test that does not look at its standard error expects it to be empty; *chatty* are servers, which log there.
+    """
+
+    started: ClassVar[list[Process]] = []  # those that have not been judged by ``unheard`` yet
 
     def __init__(
-        self, *command: str, cwd: str | None = None, pass_fds: tuple[int, ...] = (), **environment: str
+        self,
+        *command: str,
+        cwd: str | None = None,
+        pass_fds: tuple[int, ...] = (),
+        chatty: bool = False,
+        **environment: str,
     ) -> None:
+        self.started.append(self)
+        self._command = command
+        self._heard = chatty
+        self._said = ""  # on standard error, once that is closed
         self._errors = tempfile.TemporaryFile()
         self._arrived: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._lines: list[str] = []
@@ -102,6 +122,7 @@ class Process:
             pass
         self._process.wait(TIMEOUT)
         self._reader.join(TIMEOUT)
+        self._said = self._read_errors()
         for stream in (self._process.stdin, self._process.stdout, self._errors):
             assert stream is not None
             stream.close()
@@ -113,8 +134,21 @@ class Process:
 
     def errors(self) -> str:
         """Return what is on standard error by now."""
+        self._heard = True
+        return self._read_errors()
+
+    def _read_errors(self) -> str:
+        if self._errors.closed:
+            return self._said
         size = os.fstat(self._errors.fileno()).st_size
         return os.pread(self._errors.fileno(), size, 0).decode(errors="replace")
+
+    @classmethod
+    def unheard(cls) -> list[str]:
+        """Return what those that have ended since the last call said on standard error, and no test has looked at."""
+        ended = [one for one in cls.started if one._errors.closed]
+        cls.started[:] = [one for one in cls.started if not one._errors.closed]
+        return [f"{one._command}: {one._said}" for one in ended if one._said and not one._heard]
 
     def wait_for(self, line: str) -> None:
         """Wait until the process has written *line* (a regular expression that matches all of it)."""
@@ -124,7 +158,7 @@ class Process:
                 arrived = self._arrived.get(timeout=max(0.0, deadline - time.monotonic()))
             except queue.Empty:
                 arrived = None
-            assert arrived is not None, f"never wrote {line!r}, but {self._lines}\n{self.errors()}"
+            assert arrived is not None, f"never wrote {line!r}, but {self._lines}\n{self._read_errors()}"
             self._lines.append(arrived)
             if re.fullmatch(line, arrived):
                 self._mark = time.monotonic()
@@ -145,13 +179,13 @@ class Process:
         try:
             status = self._process.wait(timeout)
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"did not end: {self._lines}\n{self.errors()}") from None
+            raise AssertionError(f"did not end: {self._lines}\n{self._read_errors()}") from None
         at = time.monotonic()
         self._reader.join(TIMEOUT)
         assert not self._reader.is_alive(), "a child still holds the standard output"
         while (line := self._arrived.get(timeout=TIMEOUT)) is not None:
             self._lines.append(line)
-        return Ended(status, self._lines, self.errors(), at, at - self._mark)
+        return Ended(self, status, self._lines, at, at - self._mark)
 
 
 def start(script: str, *, head: str = HEAD, **environment: str) -> Process:

@@ -144,7 +144,9 @@ def test_a_generator_is_refused():
 
 
 @pytest.mark.parametrize(
-    "perform", [5, None, "perform", property(lambda self: 1), Strict], ids=lambda wrong: type(wrong).__name__
+    "perform",
+    [5, None, "perform", property(lambda self: 1), Strict, functools.partial(print)],
+    ids=lambda wrong: type(wrong).__name__,
 )
 def test_a_perform_that_is_no_method_is_refused(perform):
     """Anything else that stands at perform's place is a TypeError that names the class."""
@@ -398,3 +400,15 @@ def test_a_job_function_is_picklable_or_says_why():
     except (pickle.PicklingError, TypeError, AttributeError):
         return
     assert copy is thumbnail or copy("a.png") == ("a.png", 64)
+
+
+def test_a_keyword_called_self_does_not_fit():
+    """perform(self, **data) takes any keyword but its own first parameter, and says so at the enqueue."""
+
+    class Mail(Job):
+        def perform(self, **data):
+            return data
+
+    with pytest.raises(TypeError, match="multiple values for argument 'self'"):
+        Mail.perform_async(self=1)
+    assert Mail.perform_async(other=1).result(WAIT) == {"other": 1}

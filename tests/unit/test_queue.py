@@ -10,8 +10,8 @@ from collections import Counter
 
 import pytest
 
-from inproc_jobs import Job, RunState, configure, current_run, drain, shutdown, stats
-from inproc_jobs.errors import QueueFullError, RejectedError, ShutdownError
+from inproc_jobs import Job, RunState, configure, current_run, drain, shutdown, signals, stats
+from inproc_jobs.errors import QueueFullError, RejectedError, ScheduleFullError, ShutdownError
 
 WAIT = 10.0  # seconds
 
@@ -633,3 +633,86 @@ def test_at_most_workers_runs_of_a_class_run_at_once(in_threads):
     assert drain(WAIT)
     assert len(seen) == 200
     assert max(seen) == 3
+
+
+def test_workers_rest_while_a_receiver_takes_its_time(gate):
+    """A run that is still being announced keeps no worker awake: there is nothing to do for it yet."""
+
+    class Mail(Job):
+        def perform(self):
+            pass
+
+    def receive(sender, run, **extra):
+        gate()
+
+    assert Mail.perform_async().wait(WAIT)
+    with signals.job_enqueued.connected_to(receive, sender=Mail):
+        producer = threading.Thread(target=Mail.perform_async)
+        producer.start()
+        gate.entered()
+        assert drain(0.0) is False  # which looks whether a worker should come
+        before = time.process_time()
+        threading.Event().wait(0.3)
+        spent = time.process_time() - before
+        gate.open()
+        producer.join(WAIT)
+
+    assert spent < 0.15
+    assert drain(WAIT)
+
+
+@pytest.mark.parametrize("when_full", ["raise", "block", "caller_runs", "discard", "discard_oldest"])
+def test_too_many_retries_refuse_new_runs_whatever_the_policy(gate, when_full):
+    """max_scheduled is no bound of the queue's: no policy could make room, and none throws away what waits."""
+
+    class Mail(Job, workers=1, when_full=when_full, retry=lambda attempt, error: 1000.0):
+        def perform(self, what):
+            what()
+
+    def fail():
+        raise OSError
+
+    failed = [Mail.perform_async(fail) for _ in range(2)]
+    assert drain(WAIT) is False
+    assert [run.state for run in failed] == [RunState.RETRYING] * 2
+    inside, waiting = fill(Mail, gate, waiting=2)
+    configure(max_scheduled=2)
+    try:
+        with pytest.raises(ScheduleFullError, match="max_scheduled"):
+            Mail.perform_async(gate)
+    finally:
+        configure(max_scheduled=1_000_000)
+
+    assert [run.state for run in waiting] == [RunState.QUEUED] * 2
+    gate.open()
+    assert all(run.wait(WAIT) for run in (inside, *waiting))
+
+
+def test_a_receiver_of_job_rejected_sees_what_was_refused(gate):
+    """The arguments are still there, so that the work can be kept elsewhere; afterwards the run lets go of them."""
+    seen = []
+
+    class Mail(Job, workers=1, max_queue=1):
+        def perform(self, what, number=0):
+            what()
+
+    def keep(sender, run, error, **extra):
+        seen.append((run.state, run.args, dict(run.kwargs), type(error)))
+
+    fill(Mail, gate, waiting=1)
+    with signals.job_rejected.connected_to(keep, sender=Mail), pytest.raises(QueueFullError) as refused:
+        Mail.perform_async(gate, number=7)
+
+    assert seen == [(RunState.DISCARDED, (gate,), {"number": 7}, QueueFullError)]
+    assert refused.value.job == Mail.__job__.name
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("workers", 10_001), ("max_queue", 10**9 + 1), ("workers", 10**30), ("max_queue", 10**400)],
+    ids=["workers", "max_queue", "workers huge", "max_queue huge"],
+)
+def test_a_number_beyond_any_machine_is_refused(setting, value):
+    """An option has an upper bound, which the error names; a permit for each of 10**30 workers would not fit."""
+    with pytest.raises(ValueError, match=rf"Mail: {setting} must be from 1 to 1\d+"):
+        type("Mail", (Job,), {}, **{setting: value})

@@ -286,3 +286,59 @@ def test_records_carry_the_run_and_the_job(caplog):
     (record,) = caplog.records
     assert (record.run_id, record.job, record.exc_info) == (run.id, Mail.__job__.name, None)
     assert record.name.startswith("inproc_jobs")
+
+
+def test_names_of_code_cannot_forge_a_line(caplog):
+    """A template's file may be called anything: its name, its functions and its lines are spelt out and cut."""
+
+    class Render(Job):
+        def perform(self):
+            source = "def page():\n    raise ValueError('no') #" + "x" * 10_000 + "\npage()"
+            exec(compile(source, "a.html\nERROR forged\x1b[2J", "exec"))
+
+    assert Render.perform_async().wait(WAIT)
+
+    (record,) = caplog.records
+    assert record.exc_text is not None
+    assert "a.html\\nERROR forged\\x1b[2J" in record.exc_text
+    assert not any(line.startswith("ERROR") for line in record.exc_text.splitlines())
+    assert "\x1b" not in record.exc_text
+
+
+def test_many_notes_are_cut(caplog):
+    """Ten thousand notes on an error are no reason for a log of megabytes."""
+
+    class Mail(Job):
+        def perform(self):
+            error = ValueError("no")
+            for number in range(10_000):
+                error.add_note(f"note {number}")
+            raise error
+
+    assert Mail.perform_async().wait(WAIT)
+
+    (record,) = caplog.records
+    assert record.exc_text.count("note ") == 8
+    assert record.exc_text.endswith("... and 9992 more notes")
+
+
+def test_a_broken_record_factory_harms_no_run():
+    """A logging set-up that raises costs its own lines and nothing else."""
+
+    def broken(*args, **kwargs):
+        raise RuntimeError("no records today")
+
+    class Mail(Job):
+        def perform(self, fail):
+            if fail:
+                raise OSError
+
+    before = logging.getLogRecordFactory()
+    logging.setLogRecordFactory(broken)
+    try:
+        runs = [Mail.perform_async(fail) for fail in (True, False, True)]
+        assert all(run.wait(WAIT) for run in runs)
+    finally:
+        logging.setLogRecordFactory(before)
+
+    assert [run.state.value for run in runs] == ["failed", "succeeded", "failed"]

@@ -406,3 +406,56 @@ def test_producers_racing_a_shutdown_lose_nothing(interleaved):
         assert 0 <= len(performed) - (len(runs) - len(discarded)) <= 2
         assert discarded <= set(report.discarded)
         restart()
+
+
+@pytest.mark.parametrize("stop", [lambda: drain(WAIT), lambda: shutdown(WAIT)], ids=["drain", "shutdown"])
+def test_a_cancelled_delay_holds_up_no_stop(stop):
+    """What was cancelled is not waited for, though it would have come due before the deadline."""
+    for _ in range(5):  # so that the cancelled one stays in the heap
+        Passing.perform_in(1000)
+    Passing.perform_in(2).cancel()
+
+    before = time.monotonic()
+    stop()
+
+    assert time.monotonic() - before < 1
+
+
+def test_restart_without_a_shutdown_keeps_a_queues_place(gate):
+    """A queue that waits for a thread still gets one."""
+
+    class First(Job, workers=1):
+        def perform(self):
+            gate()
+
+    class Second(Job, workers=1):
+        def perform(self):
+            pass
+
+    configure(max_threads=1)
+    try:
+        First.perform_async()
+        gate.entered()
+        run = Second.perform_async()
+        restart()
+        gate.open()
+        assert run.wait(WAIT)
+    finally:
+        configure(max_threads=32)
+
+
+def test_a_run_keeps_the_end_that_was_announced(gate):
+    """A cancel that meets a run which a shutdown has just discarded changes nothing: one end, told alike everywhere."""
+
+    class Mail(Job, workers=1, retry=lambda attempt, error: 0.0):
+        def perform(self):
+            gate()
+            raise OSError
+
+    run = Mail.perform_async()
+    gate.entered()
+    shutdown(0)
+    gate.open()
+
+    assert run.cancel() is False
+    assert (run.state, run.reason) == (RunState.DISCARDED, "shutdown")

@@ -298,3 +298,29 @@ def test_a_process_ends_right_after_its_last_run(python):
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
     assert max(elapsed) < 5
+
+
+def test_fewer_max_threads_hold_for_those_that_live(max_threads, gate):
+    """Lowered, the limit is kept as soon as the threads beyond it are done with what they do."""
+
+    class Mail(Job, workers=6):
+        def perform(self, what):
+            what()
+
+    for _ in range(6):
+        Mail.perform_async(gate)
+    gate.entered(6)
+    alive = workers_alive()
+
+    max_threads(2)
+    gate.open()
+    assert drain(WAIT)
+    for _ in range(100):
+        Mail.perform_async(int)
+    assert drain(WAIT)
+
+    deadline = time.monotonic() + WAIT
+    while len(left := [thread for thread in alive if thread.is_alive()]) > 2 and time.monotonic() < deadline:
+        threading.Event().wait(0.01)
+    assert len(left) <= 2
+    assert len(workers_alive()) <= 2

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import _thread
 import threading
 import time
+import weakref
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta, timezone
+from functools import partial
 
 import pytest
 
-from inproc_jobs import Job, RunState, drain, restart, shutdown, stats
+from inproc_jobs import Job, RunState, _clock, _timer, drain, restart, shutdown, stats
 
 WAIT = 10.0  # seconds
 
@@ -48,9 +52,10 @@ def test_a_moment_that_has_passed_means_now():
 def test_delayed_runs_start_in_the_order_of_their_times():
     """The heap orders by time, and by insertion within the same."""
     order: list[str] = []
+    now = datetime.now(UTC)
 
-    for what, delay in (("c", 0.06), ("a", 0.02), ("b", 0.04)):
-        Later.perform_in(delay, lambda what=what: order.append(what))
+    for what, delay in (("c", 0.54), ("a", 0.5), ("b", 0.52)):
+        Later.perform_at(now + timedelta(seconds=delay), lambda what=what: order.append(what))
 
     assert drain(WAIT)
     assert order == ["a", "b", "c"]
@@ -121,3 +126,431 @@ def test_a_cancelled_delay_is_forgotten(gate):
 
     assert stats()[Later.__job__.name].scheduled == 1
     assert len(shutdown(timeout=0.1).discarded) == 1
+
+
+# The timer by itself.
+
+
+class Calls:
+    """What a timer is to call: notes the arguments and the threads, and whoever wants can wait for them."""
+
+    def __init__(self, act: Callable[[], object] = int) -> None:
+        self.arguments: list[object] = []
+        self.threads: list[threading.Thread] = []
+        self._act = act
+        self._came = threading.Semaphore(0)
+
+    def __call__(self, argument: object = None) -> None:
+        self.arguments.append(argument)
+        self.threads.append(threading.current_thread())
+        self._came.release()
+        self._act()
+
+    def wait(self, times: int = 1) -> None:
+        for _ in range(times):
+            assert self._came.acquire(timeout=WAIT), "it was not called"
+
+
+@pytest.fixture
+def timer() -> Iterator[_timer.Timer]:
+    timer = _timer.Timer(limit=10)
+    yield timer
+    timer.stop(time.monotonic() + WAIT)
+
+
+def timer_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "inproc_jobs-timer"]
+
+
+def test_calls_of_the_same_time_are_made_in_the_order_of_their_insertion(timer):
+    """Two entries of one time are never compared by what they call, and none overtakes another."""
+    calls = Calls()
+    when = time.monotonic() + 0.05
+
+    for number in range(9):
+        timer.insert(when, calls, number)
+
+    calls.wait(9)
+    assert calls.arguments == list(range(9))
+
+
+def test_calls_are_made_on_one_daemon_thread_that_is_told_after_each(timer):
+    """The thread has a name, holds up no exit, and says when it has called."""
+    told = Calls()
+    timer.after_call = told
+    calls = Calls()
+
+    timer.call_soon(calls)
+    timer.call_soon(calls, "once more")
+
+    told.wait(2)
+    assert calls.arguments == [None, "once more"]
+    assert set(calls.threads) == set(told.threads) == set(timer_threads())
+    assert all(thread.daemon for thread in calls.threads)
+
+
+def test_a_call_that_raises_is_logged_and_made_once_more_after_a_while(timer, monkeypatch, caplog):
+    """A call that fails again is given up, and those after it are made all the same."""
+    monkeypatch.setattr(_timer, "AGAIN", 0.05)
+    told, others = Calls(), Calls()
+    timer.after_call = told
+    moments: list[float] = []
+
+    def fail(argument: object) -> None:
+        moments.append(time.monotonic())
+        raise ZeroDivisionError(argument)
+
+    timer.call_soon(fail, "zero")
+    timer.call_soon(others)
+
+    told.wait(3)
+    others.wait()
+    assert timer.next_due(fail) is None
+    assert len(moments) == 2
+    assert 0.05 <= moments[1] - moments[0] < 1
+    said = [(record.levelname, record.getMessage()) for record in caplog.records]
+    assert said == [("ERROR", "the timer's call raised ZeroDivisionError: zero")] * 2
+
+
+def test_the_earliest_comes_first_in_what_is_taken_out(timer):
+    """take() gives the arguments of one function in the order of their times, and leaves the calls of others."""
+    calls, others = Calls(), Calls()
+    now = time.monotonic()
+    for delay in (400, 100, 300, 200):
+        timer.insert(now + delay, calls, delay)
+    timer.insert(time.time() + 50, calls, "wall", wall=True)
+    timer.insert(now + 0.1, others, None)
+
+    assert timer.take(calls) == [100, 200, 300, 400, "wall"]
+
+    assert timer.take(calls) == []
+    assert timer.next_due(calls) is None
+    others.wait()
+
+
+def test_a_call_is_pending_until_it_is_over(timer, gate):
+    """Whoever asks until when sees a call that is due by then, wherever in the heap, and the one being made."""
+    calls, others = Calls(gate), Calls()
+    now = time.monotonic()
+    for delay in (100, 110, 120, 130):
+        timer.insert(now + delay, others, None)
+    for delay in (200, 300):
+        timer.insert(now + delay, calls, None)
+
+    assert [timer.pending(calls, now + delay) for delay in (150, 199, 200, 1000)] == [False, False, True, True]
+    assert [timer.pending(others, now + delay) for delay in (99, 100)] == [False, True]
+
+    timer.take(calls)
+    assert not timer.pending(calls, now + 1000)
+    timer.call_soon(calls)
+    gate.entered()
+    assert timer.pending(calls, now - 1000)
+    assert not timer.pending(others, now - 1000)
+
+
+def test_a_call_of_the_wall_clock_is_pending_on_the_monotonic_one(timer):
+    """The deadline of a drain is monotonic; what the wall clock brings by then is waited for, too."""
+    calls = Calls()
+    timer.insert(time.time() + 100, calls, None, wall=True)
+
+    assert not timer.pending(calls, time.monotonic() + 90)
+    assert timer.pending(calls, time.monotonic() + 110)
+
+
+def test_what_is_due_next(timer, gate):
+    """next_due() says in how many seconds, of whichever clock, zero if it should have been, None if never."""
+    calls, blocking = Calls(), Calls(gate)
+    timer.call_soon(blocking)
+    gate.entered()
+    assert timer.next_due(calls) is None
+
+    timer.insert(time.time() + 100, calls, None, wall=True)
+    assert 99 < timer.next_due(calls) <= 100
+    timer.insert(time.monotonic() + 50, calls, None)
+    assert 49 < timer.next_due(calls) <= 50
+    timer.insert(time.monotonic() - 10, calls, None)
+    assert timer.next_due(calls) == 0.0
+
+
+def test_time_that_is_said_to_have_passed_wakes_the_timer(timer):
+    """advance() brings what is pending on either clock forward, by as much, and what becomes due is called."""
+    calls = Calls()
+    timer.insert(time.monotonic() + 1000, calls, "monotonic")
+    timer.insert(time.time() + 1000.05, calls, "wall", wall=True)
+    timer.insert(time.monotonic() + 2000, calls, "later")
+
+    timer.advance(1000)
+
+    calls.wait(2)
+    assert calls.arguments == ["monotonic", "wall"]
+    assert 990 < timer.next_due(calls) <= 1000
+
+
+def test_the_timer_is_full_at_its_limit_and_takes_more_all_the_same(timer):
+    """Calls of both clocks count."""
+    calls = Calls()
+    for number in range(9):
+        timer.insert(time.monotonic() + 1000, calls, number)
+    assert not timer.full()
+
+    timer.insert(time.time() + 1000, calls, 9, wall=True)
+    assert timer.full()
+    timer.insert(time.monotonic() + 1000, calls, 10)
+    assert timer.full()
+
+    assert sorted(timer.take(calls)) == list(range(11))
+    assert not timer.full()
+
+
+class Argument:
+    pass
+
+
+def test_withdrawn_calls_do_not_count_and_are_let_go_of_once_they_are_the_half(timer):
+    """The heap is not gone through for each, but never holds more void entries than others."""
+    calls = Calls()
+    arguments = [Argument() for _ in range(10)]
+    kept = [weakref.ref(argument) for argument in arguments]
+    for number in range(5):
+        timer.insert(time.monotonic() + 1000, calls, arguments[number])
+        timer.insert(time.time() + 1000, calls, arguments[5 + number], wall=True)
+
+    assert timer.full()
+    while len(arguments) > 4:
+        assert None not in [reference() for reference in kept]
+        timer.withdraw(arguments.pop(0))
+        assert not timer.full()
+
+    assert [reference() is None for reference in kept] == [True] * 6 + [False] * 4
+    assert timer.take(calls) == arguments
+
+
+def test_a_withdrawn_call_is_not_made_and_another_of_the_same_argument_is(timer):
+    """Whether the heap has been cleared out meanwhile or the entry is met when it is due."""
+    calls, others = Calls(), Calls()
+    for number in range(5):
+        timer.insert(time.monotonic() + 1000 + number, others, number)
+    timer.insert(time.monotonic() + 0.05, calls, "void")
+    timer.insert(time.monotonic() + 0.1, others, "after")
+
+    timer.withdraw("void")
+
+    others.wait()
+    assert (calls.arguments, others.arguments) == ([], ["after"])
+    timer.call_soon(calls, "void")
+    calls.wait()
+
+
+def test_withdrawing_leaves_the_others_in_order(timer):
+    """What is left after the heap was cleared out is called at its time, the earliest first."""
+    calls = Calls()
+    now = time.monotonic()
+    for number in (8, 3, 7, 1, 6, 2, 5, 4):
+        timer.insert(now + 0.1 + number * 0.01, calls, number)
+
+    for number in (1, 3, 6, 8, 2):
+        timer.withdraw(number)
+
+    calls.wait(3)
+    assert calls.arguments == [4, 5, 7]
+
+
+def test_taking_out_leaves_the_others_in_order(timer):
+    """What is left after some were taken out is called at its time, the earliest first."""
+    calls, others = Calls(), Calls()
+    now = time.monotonic()
+    for number in (8, 3, 7, 1, 6, 2, 5, 4):
+        timer.insert(now + 0.1 + number * 0.01, others if number in (1, 3, 2) else calls, number)
+
+    assert timer.take(others) == [1, 2, 3]
+
+    calls.wait(5)
+    assert calls.arguments == [4, 5, 6, 7, 8]
+
+
+def test_a_stop_forgets_what_is_pending_and_ends_the_thread(timer):
+    """After a stop nothing is called but what is inserted later, which may be what was withdrawn before."""
+    calls = Calls()
+    for number in range(5):
+        timer.insert(time.monotonic() + 0.3, calls, number)
+    timer.insert(time.time() + 0.3, calls, "wall", wall=True)
+    timer.withdraw(0)
+
+    timer.stop(time.monotonic() + WAIT)
+
+    assert timer_threads() == []
+    assert timer.next_due(calls) is None
+    timer.call_soon(calls, 0)
+    calls.wait()
+    assert calls.arguments == [0]
+
+
+def test_a_stop_waits_for_a_call_no_longer_than_its_deadline(timer, gate):
+    """A call that hangs does not hold up whoever stops the timer, and the timer ends after it."""
+    timer.call_soon(Calls(gate))
+    gate.entered()
+    (thread,) = timer_threads()
+    started = time.monotonic()
+
+    timer.stop(time.monotonic() + 0.1)
+
+    assert 0.1 <= time.monotonic() - started < 2
+    gate.open()
+    thread.join(WAIT)
+    assert not thread.is_alive()
+
+
+def test_an_idle_timer_ends_its_thread_and_starts_another_when_it_is_needed(timer, monkeypatch):
+    """A process that delays nothing any more has no thread for it; one that may again soon keeps it a while."""
+    monkeypatch.setattr(_timer, "LINGER", 0.2)
+    calls = Calls()
+    timer.insert(time.monotonic() + 0.3, calls, "first")
+    calls.wait()
+    timer.call_soon(calls, "soon after")
+    calls.wait()
+    assert len(set(calls.threads)) == 1
+
+    calls.threads[0].join(WAIT)
+    assert timer_threads() == []
+    timer.call_soon(calls, "much later")
+    calls.wait()
+
+    assert calls.arguments == ["first", "soon after", "much later"]
+
+
+def test_a_timer_of_the_far_future_goes_on(timer, caplog):
+    """No wait is longer than a lock can: ten thousand years are no error."""
+    calls = Calls()
+
+    timer.insert(time.monotonic() + 3e11, calls, "far")
+    timer.insert(time.monotonic() + 0.05, calls, "near")
+
+    calls.wait()
+    assert calls.arguments == ["near"]
+    assert not caplog.records
+
+
+def test_a_wall_clock_that_is_set_is_noticed(timer, monkeypatch):
+    """Nothing announces that the clock was put forward an hour, so it is looked at, but no delay is moved by it."""
+    monkeypatch.setattr(_timer, "WALL_CHECK", 0.05)
+    calls = Calls()
+    timer.insert(time.time() + 3600, calls, "moment", wall=True)
+    timer.insert(time.monotonic() + 3600, calls, "delay")
+
+    monkeypatch.setattr(_clock, "wall", lambda: time.time() + 3600)
+
+    calls.wait()
+    assert calls.arguments == ["moment"]
+    assert 3000 < timer.next_due(calls) <= 3600
+
+
+# A timer without a thread.
+
+
+def no_thread(*_: object) -> int:
+    raise RuntimeError("can't start new thread")
+
+
+def with_timers(act: Callable[..., object]) -> Callable[..., object]:
+    """Return what to start threads by: *act* for a timer's, as always for others."""
+    start = _thread.start_new_thread
+
+    def start_or_act(main: Callable[..., object], arguments: tuple[object, ...]) -> object:
+        return (act if arguments[-1] == "inproc_jobs-timer" else start)(main, arguments)
+
+    return start_or_act
+
+
+def test_without_a_thread_nothing_is_lost(timer, monkeypatch, caplog):
+    """Where no thread is to be had, each attempt says so, and what is due can be called by whoever waits for it."""
+    calls = Calls()
+    with monkeypatch.context() as patch:
+        patch.setattr(_thread, "start_new_thread", no_thread)
+
+        timer.insert(time.monotonic() - 1, calls, "due")
+        timer.insert(time.monotonic() - 2, calls, "overdue")
+        timer.insert(time.monotonic() + 1000, calls, "later")
+        assert timer.revive() is False
+        timer.call_here()
+
+    assert calls.arguments == ["overdue", "due"]
+    assert set(calls.threads) == {threading.current_thread()}
+    said = [(record.levelname, record.getMessage()) for record in caplog.records]
+    assert said == [("ERROR", "no thread for the timer: RuntimeError: can't start new thread")] * 4
+    timer.advance(1000)
+    assert timer.revive() is True
+    calls.wait(3)
+
+
+def test_a_timer_with_nothing_to_call_needs_no_thread(timer):
+    """revive() starts none without need."""
+    assert timer.revive() is True
+
+    assert timer_threads() == []
+
+
+@pytest.mark.parametrize("by", ["another insert", "a look at it"])
+def test_a_thread_that_never_came_is_replaced_after_a_while(timer, monkeypatch, by):
+    """A thread may die before its first line, of a MemoryError; it is waited for a moment, and then another started."""
+    starts = Calls()
+    calls = Calls()
+    with monkeypatch.context() as patch:
+        patch.setattr(_thread, "start_new_thread", with_timers(lambda *_: starts()))
+        timer.call_soon(calls, 1)
+        timer.call_soon(calls, 2)
+        assert timer.revive() is True
+        assert len(starts.arguments) == 1
+
+    monkeypatch.setattr(_timer, "ARRIVAL", 0.0)
+    if by == "another insert":
+        timer.call_soon(calls, 3)
+    else:
+        assert timer.revive() is True
+
+    calls.wait(2)
+    assert calls.arguments[:2] == [1, 2]
+
+
+def test_a_thread_that_comes_after_it_was_replaced_leaves_at_once(timer, monkeypatch):
+    """However late it comes, one thread makes each call, once, and no third one is started."""
+    late: list[Callable[[], object]] = []
+    calls, starts = Calls(), Calls()
+    with monkeypatch.context() as patch:
+        hold = with_timers(lambda main, arguments: late.append(partial(main, *arguments)))
+        patch.setattr(_thread, "start_new_thread", hold)
+        timer.call_soon(calls, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(_timer, "ARRIVAL", 0.0)
+        timer.call_soon(calls, 2)
+    calls.wait(2)
+
+    before = threading.enumerate()
+    late[0]()
+    for thread in set(timer_threads()) - set(before):
+        thread.join(WAIT)
+    monkeypatch.setattr(_thread, "start_new_thread", with_timers(lambda *_: starts()))
+    timer.call_soon(calls, 3)
+
+    calls.wait()
+    assert calls.arguments == [1, 2, 3]
+    assert len(set(calls.threads)) == len(timer_threads()) == 1
+    assert not starts.arguments
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_dies_is_replaced_if_calls_are_pending(timer):
+    """What strikes the thread between two calls, a MemoryError, costs none of them."""
+    calls = Calls()
+
+    def strike() -> None:
+        timer.after_call = int
+        raise MemoryError
+
+    timer.after_call = strike
+    for number in range(3):
+        timer.insert(time.monotonic() + 0.05, calls, number)
+
+    calls.wait(3)
+    assert calls.arguments == [0, 1, 2]
+    assert calls.threads[0] is not calls.threads[1]
+    assert calls.threads[1] is calls.threads[2]

@@ -596,3 +596,21 @@ def test_broken_receivers_harm_neither_the_run_nor_the_others(error, caplog, rec
     assert len([line for line in caplog.messages if "broken" in line]) == 6
     for run in runs:
         assert record.names(run) == ["job_enqueued", "job_started", "job_succeeded"]
+
+
+@pytest.mark.parametrize("delay", [float("nan"), float("inf"), -1, "soon", None])
+def test_a_later_that_makes_no_sense_fails_its_run_alone(delay):
+    """A delay that was put in place of a good one is refused, and what else is delayed comes in its time."""
+
+    class Mail(Job):
+        def perform(self, fail=False):
+            if fail:
+                later = Retry.Later(0)
+                later.delay = delay
+                raise later
+
+    failed = Mail.perform_async(True)
+    assert failed.wait(WAIT)
+    assert Mail.perform_in(0.01).wait(WAIT)
+
+    assert (failed.state, failed.attempt) == (RunState.FAILED, 1)
