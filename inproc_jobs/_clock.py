@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from . import _report
 
@@ -29,13 +30,19 @@ def seconds(value: object, what: str) -> float:
     """
     if type(value) is float and 0.0 <= value <= MAX_DELAY:
         return value
-    if isinstance(value, timedelta):
-        value = value.total_seconds()
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    kind = type(value)  # not isinstance, which asks the value for its class
+    number: Any = value
+    if issubclass(kind, timedelta):
+        number = timedelta.total_seconds(number)
+    elif issubclass(kind, float):
+        number = float.__float__(number)
+    elif issubclass(kind, int) and kind is not bool:
+        number = int.__int__(number)
+    else:
         raise TypeError(f"{what} must be a number of seconds or a timedelta, not {_report.shown(value)}")
-    if not 0 <= value <= MAX_DELAY:  # false for NaN, too
+    if not 0 <= number <= MAX_DELAY:  # false for NaN, too
         raise ValueError(f"{what} must be from 0 seconds to 100 years, not {_report.shown(value)}")
-    return float(value)
+    return float(number)
 
 
 def timestamp(when: object, what: str) -> float:
@@ -45,7 +52,7 @@ def timestamp(when: object, what: str) -> float:
         TypeError: *when* is not a datetime, or a naive one: the server's zone would decide what it means.
         ValueError: it lies more than a century ahead.
     """
-    if not isinstance(when, datetime):
+    if not issubclass(type(when), datetime) or not isinstance(when, datetime):
         raise TypeError(f"{what} must be an aware datetime, not {_report.shown(when)}")
     if when.utcoffset() is None:
         raise TypeError(f"{what} must be an aware datetime, not the naive {_report.shown(when)}: give it a tzinfo")

@@ -20,6 +20,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
+MAX_NAME = 1000  # characters; every line of the log about a run shows it
+
 _KEEP: Any = object()  # the default of an option that is not given: the base class's, or the class's
 
 _logger = logging.getLogger("inproc_jobs.job")
@@ -484,10 +486,13 @@ def _define(
     default = f"{place.__module__}.{place.__qualname__}"
     if name is _KEEP:
         name = default
-    if not isinstance(name, str):
+    if not issubclass(type(name), str):
         raise TypeError(f"{place.__qualname__}: name must be a string, not {_report.shown(name)}")
-    if not name or not name.isprintable():
-        raise ValueError(f"{place.__qualname__}: name must be printable and not empty, not {_report.shown(name)}")
+    name = str.__str__(name)
+    if not 0 < len(name) <= MAX_NAME or not name.isprintable():
+        raise ValueError(
+            f"{place.__qualname__}: name must be printable, of 1 to {MAX_NAME} characters, not {_report.shown(name)}"
+        )
     function = inspect.unwrap(perform)
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise TypeError(f"{default}: a generator cannot be performed, for nobody would take what it yields")

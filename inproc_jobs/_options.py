@@ -126,7 +126,7 @@ def from_config(owner: str, config: Mapping[str, object]) -> dict[str, object]:
     keys = {config_key(name): name for name in SETTINGS}
     for key in config:
         if isinstance(key, str) and key.startswith(PREFIX) and key not in keys and key != MODE_KEY:
-            raise TypeError(f"{owner}: unknown key {key!r}; there are {', '.join(keys)}, {MODE_KEY}")
+            raise TypeError(f"{owner}: unknown key {_report.shown(key)}; there are {', '.join(keys)}, {MODE_KEY}")
     return {name: config[key] for key, name in keys.items() if key in config}
 
 
@@ -134,7 +134,7 @@ def mode_of(owner: str, config: Mapping[str, object]) -> str:
     """Return the mode of the testing kit in a framework's configuration, checked."""
     mode = config.get(MODE_KEY, "real")
     for known in MODES:
-        if isinstance(mode, str) and mode == known:
+        if issubclass(type(mode), str) and str.__str__(mode) == known:
             return known
     allowed = ", ".join(map(repr, MODES))
     raise ValueError(f"{owner}: {MODE_KEY} must be one of {allowed}, not {_report.shown(mode)}")
@@ -153,7 +153,7 @@ def _checked(
 ) -> dict[str, Any]:
     for name in given:
         if name not in known:
-            raise TypeError(f"{owner}: unknown {kind} {name!r}; there are {', '.join(known)}")
+            raise TypeError(f"{owner}: unknown {kind} {_report.shown(name)}; there are {', '.join(known)}")
     return {name: _CHECKS[name](f"{owner}: {label(name)}", value) for name, value in given.items()}
 
 
@@ -161,11 +161,12 @@ def _whole(least: int, most: int) -> Callable[[str, object], int]:
     span = f"from {least} to {most}"
 
     def check(what: str, value: object) -> int:
-        if isinstance(value, bool) or not isinstance(value, int):
+        if type(value) is bool or not issubclass(type(value), int):  # isinstance would ask the value for its class
             raise TypeError(f"{what} must be an integer {span}, not {_report.shown(value)}")
-        if not least <= value <= most:
+        number = int.__int__(value)  # type: ignore[arg-type]
+        if not least <= number <= most:
             raise ValueError(f"{what} must be {span}, not {_report.shown(value)}")
-        return value
+        return number
 
     return check
 
@@ -180,23 +181,23 @@ def _seconds_or_none(what: str, value: object) -> float | None:
 
 
 def _boolean(what: str, value: object) -> bool:
-    if not isinstance(value, bool):
+    if type(value) is not bool:
         raise TypeError(f"{what} must be True or False, not {_report.shown(value)}")
     return value
 
 
 def _when_full(what: str, value: object) -> WhenFull:
     for choice in get_args(WhenFull):
-        if isinstance(value, str) and value == choice:
+        if issubclass(type(value), str) and str.__str__(value) == choice:
             return choice  # type: ignore[no-any-return]
-    kind = ValueError if isinstance(value, str) else TypeError
+    kind = ValueError if issubclass(type(value), str) else TypeError
     raise kind(f"{what} must be one of {', '.join(map(repr, get_args(WhenFull)))}, not {_report.shown(value)}")
 
 
 def _retry(what: str, value: object) -> RetryPolicy | None:
-    if value is None or isinstance(value, Retry):
-        return value
-    if isinstance(value, type) or not callable(value):
+    if value is None or issubclass(type(value), Retry):
+        return value  # type: ignore[return-value]
+    if issubclass(type(value), type) or not callable(value):
         raise TypeError(
             f"{what} must be a Retry(...), a callable (attempt, error) -> seconds or None, or None,"
             f" not {_report.shown(value)}"
@@ -205,11 +206,11 @@ def _retry(what: str, value: object) -> RetryPolicy | None:
 
 
 def _alias(what: str, value: object) -> str | None:
-    if value is not None and not isinstance(value, str):
+    if value is not None and not issubclass(type(value), str):
         raise TypeError(
             f"{what} must be the alias of a database, or None for the default one, not {_report.shown(value)}"
         )
-    return value
+    return None if value is None else str.__str__(value)
 
 
 def _duration(what: str, value: object) -> float:

@@ -145,14 +145,16 @@ def stack(frame: FrameType) -> str:
 
 
 def _formatted(stack: traceback.StackSummary) -> list[str]:
-    """Return the lines of *stack*; code of its own making, as templates are, may have any name and any length."""
-    lines = stack.format()
-    if all(len(line) <= MAX_ERROR_TEXT and escaped(line.replace("\n", "")) == line.replace("\n", "") for line in lines):
-        names = [text for frame in stack for text in (frame.filename, frame.name)]
-        if all(name.isprintable() for name in names):
-            return lines
-    safe = [(escaped(one.filename), one.lineno or 0, escaped(one.name), escaped(one.line or "")) for one in stack]
-    return traceback.StackSummary.from_list(safe).format()
+    """Return the lines of *stack*: file names, function names and source lines are text that others have written."""
+    return traceback.StackSummary.from_list([_harmless(frame) for frame in stack]).format()
+
+
+def _harmless(frame: traceback.FrameSummary) -> traceback.FrameSummary:
+    lines = traceback.StackSummary.from_list([frame]).format()[0].split("\n")
+    if all(escaped(text) == text for text in (frame.filename, frame.name, *lines)):
+        return frame
+    line = escaped(frame.line or "")
+    return traceback.FrameSummary(escaped(frame.filename), frame.lineno, escaped(frame.name), line=line)
 
 
 def _outwards(frame: FrameType | None) -> Iterator[tuple[FrameType, int]]:

@@ -66,11 +66,12 @@ class Retry:
         backoff_max: float | timedelta = 300.0,
         jitter: bool = True,
     ) -> None:
-        if isinstance(attempts, bool) or not isinstance(attempts, int):
+        if type(attempts) is bool or not issubclass(type(attempts), int):
             raise TypeError(f"Retry: attempts must be an integer, not {_report.shown(attempts)}")
+        attempts = int.__int__(attempts)
         if attempts < 1:
             raise ValueError(f"Retry: attempts must be at least 1, not {_report.shown(attempts)}")
-        if not isinstance(jitter, bool):
+        if type(jitter) is not bool:
             raise TypeError(f"Retry: jitter must be True or False, not {_report.shown(jitter)}")
         fields = {
             "attempts": attempts,
@@ -123,9 +124,9 @@ def retry_after(error: BaseException) -> float | None:
 
 
 def _error_classes(value: object, name: str) -> tuple[type[BaseException], ...]:
-    classes = (value,) if isinstance(value, type) else value
-    if not isinstance(classes, tuple | list | set | frozenset) or not all(
-        isinstance(one, type) and issubclass(one, BaseException) for one in classes
+    classes: Any = (value,) if issubclass(type(value), type) else value
+    if not issubclass(type(classes), tuple | list | set | frozenset) or not all(
+        issubclass(type(one), type) and issubclass(one, BaseException) for one in classes
     ):
         raise TypeError(f"Retry: {name} must be a tuple of exception classes, not {_report.shown(value)}")
     return tuple(classes)
