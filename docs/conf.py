@@ -54,6 +54,7 @@ add_module_names = False
 python_use_unqualified_type_names = True
 
 html_theme = "furo"
+pygments_dark_style = "github-dark"  # furo's own underlines names, as if they were links
 html_title = f"inproc_jobs {release}"
 html_static_path = ["_static"]
 html_css_files = ["pages.css"]

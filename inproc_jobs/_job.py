@@ -188,7 +188,7 @@ class Job:
 
         Raises:
             TypeError, ValueError: a *delay* that is no duration, negative or not finite; arguments that do not fit.
-            QueueFullError: ``max_scheduled`` delayed runs are pending.
+            ScheduleFullError: ``max_scheduled`` runs of the process wait for their time or their retry.
             ShutdownError: the process is past its shutdown.
         """
         definition: Definition = cls.__job__  # type: ignore[attr-defined]

@@ -28,13 +28,15 @@ A handler written in Python runs when the main thread comes back from C code. It
 interrupts, or be about to block when the signal strikes, and would then act on it late or never, where the default
 action would not have waited. So the interpreter's C handler also writes the number into a pipe
 (``signal.set_wakeup_fd``), and from the first enqueue on a thread reads it and acts; the handler does where that thread
-is not (gevent and eventlet have but one), or where an event loop uses the one wake-up descriptor there is.
+is not (gevent and eventlet have but one), where an event loop uses the one wake-up descriptor there is, and where a
+handler that somebody has put in front of it has called it.
 
 **The main thread ends** (its last line, an uncaught exception, ``sys.exit``, a KeyboardInterrupt, a server that returns
 from its loop). The interpreter calls the first door, before it joins any thread: work is finished until the deadline,
 and what it enqueues is still accepted. The threads are then taken from the list of those that ``concurrent.futures``
 joins without a limit, so that a job that hangs cannot hold up the exit. A Ctrl-C meanwhile is impatience, as above;
-other signals change nothing, and what a server has installed for them is back afterwards.
+other signals change nothing, and what a server has installed for them is back afterwards; where an event loop has left
+the system's default behind, ours takes its place once more. Nor does a greenlet's ``sys.exit`` end the wait.
 
 **atexit callbacks** run next, and may still enqueue. The second door was registered first, so it comes last: it
 finishes what they enqueued, then refuses and discards, naming each run that could not be finished. If a signal's death
@@ -42,7 +44,9 @@ was due, it dies it here.
 
 **A job that holds the interpreter's lock** and never gives it back would stop all of the above. Where a door or a
 signal waits for work, a watchdog of ``faulthandler`` stands by, which needs no lock: a second after the deadline it
-writes where every thread is and ends the process.
+writes where every thread is and ends the process. If the job has the lock before the signal, nothing of this begins:
+all that happens without it is the byte in the pipe, and only another process could read that. It is the server's or the
+platform's to kill such a process. (Armed beforehand, the watchdog would end processes that nobody has stopped.)
 
 **fork** leaves the child without threads, and with locks that may be held by threads that do not exist there. The child
 starts empty: what the parent accepted is the parent's. Where a job itself forks, the child must not go on as a worker
@@ -346,7 +350,7 @@ def _main_thread_ended() -> None:
     """The first door."""
     global _left
     with _patience():
-        _finish(finally_=_ends_without_atexit())
+        _finish_at_door(finally_=_ends_without_atexit())
         joined: Any = getattr(concurrent.futures.thread, "_threads_queues", {})
         # Its own thread, too: in a child that an executor's thread has forked, it would be asked to join itself. And
         # gevent's threads, which the fork has copied and detach() does not know there.
@@ -366,9 +370,18 @@ def _ends_without_atexit() -> bool:
 def _interpreter_exits() -> None:
     """The second door."""
     with _patience():
-        _finish(finally_=True)
+        _finish_at_door(finally_=True)
         if _signal is not None:
             _die(_signal)
+
+
+def _finish_at_door(*, finally_: bool) -> None:
+    """Finish, whatever asks for the exit meanwhile: gevent raises in the main thread what ends a greenlet."""
+    while True:
+        try:
+            return _finish(finally_=finally_)
+        except SystemExit:
+            continue
 
 
 def _finish(*, finally_: bool) -> None:

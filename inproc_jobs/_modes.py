@@ -194,13 +194,13 @@ class FakeQueue(JobQueue):
     """Notes what is let in, and performs it one by one when told to."""
 
     def enqueue(self, run: Run[Any]) -> None:
-        note = Enqueued.of(run, delay=None)
+        note = Enqueued._of(run, delay=None)
         super().enqueue(run)
         notes().append(note)
 
     def schedule(self, run: Run[Any], when: float, *, wall: bool) -> None:
         delay = round(when - (_clock.wall() if wall else _clock.now()), 2)  # what was given, less some microseconds
-        note = Enqueued.of(run, delay=delay)
+        note = Enqueued._of(run, delay=delay)
         super().schedule(run, when, wall=wall)
         notes().append(note)
 
@@ -250,7 +250,7 @@ def notes() -> list[Enqueued]:
 def fake_runtime() -> FakeRuntime:
     runtime = _runtime.runtime()
     if not isinstance(runtime, FakeRuntime):
-        raise RuntimeError("this needs fake(): it is there that enqueued runs are recorded")
+        raise RuntimeError("runs are recorded only under fake(): enter it; in pytest, take the fixture inproc_jobs")
     return runtime
 
 
@@ -275,7 +275,7 @@ class Enqueued:
     run: Run[Any]
 
     @classmethod
-    def of(cls, run: Run[Any], *, delay: float | None) -> Enqueued:
+    def _of(cls, run: Run[Any], *, delay: float | None) -> Enqueued:
         """Note *run*, whose arguments are gone once it has ended."""
         return cls(run.job, run.args, dict(run.kwargs), delay, run._options.priority, run)
 

@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Coroutine, Generator, Mapping
 from contextvars import ContextVar, copy_context
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import partial
 from time import monotonic, time
@@ -207,7 +207,7 @@ class Run(Generic[R_co]):
         """Return whether the run has ended and its closing signal was sent."""
         return self._settled
 
-    def wait(self, timeout: float | None = None) -> bool:
+    def wait(self, timeout: float | timedelta | None = None) -> bool:
         """Wait until the run has ended, at most *timeout*, seconds or a timedelta, and return whether it has.
 
         Raises:
@@ -232,10 +232,10 @@ class Run(Generic[R_co]):
         return self._settled
 
     @overload
-    def result(self: Run[Coroutine[Any, Any, T]], timeout: float | None = None) -> T: ...
+    def result(self: Run[Coroutine[Any, Any, T]], timeout: float | timedelta | None = None) -> T: ...
     @overload
-    def result(self: Run[T], timeout: float | None = None) -> T: ...
-    def result(self, timeout: float | None = None) -> Any:
+    def result(self: Run[T], timeout: float | timedelta | None = None) -> T: ...
+    def result(self, timeout: float | timedelta | None = None) -> Any:
         """Wait for the run, at most *timeout*, seconds or a timedelta, and return what ``perform`` returned.
 
         Raises:
@@ -246,7 +246,7 @@ class Run(Generic[R_co]):
             DeadlockError, WrongProcessError: as ``wait`` does.
         """
         if not self.wait(timeout):
-            raise TimeoutError(f"{self!r} has not ended within {timeout} s; it goes on")
+            raise TimeoutError(f"{self!r} has not ended within {_clock.seconds(timeout, 'timeout'):g} s; it goes on")
         return self._value()
 
     @overload

@@ -10,9 +10,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from types import BuiltinFunctionType
 
-# uWSGI ends a process by calling C's ``exit`` in a signal handler, on whatever thread the kernel has chosen. On one of
-# ours that would hold locks of the standard library's for ever. uWSGI's own threads are deaf to the same signals.
-_DEAF = signal.valid_signals() - {signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV}
+# A signal to the process is taken by the first of its threads that looks; a thread looks when it starts another one.
+# A main thread that waits for a lock, as granian's does, is then not woken, and does not call its handler.
+_DEAF = signal.valid_signals() - {
+    *(signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV),  # what a thread itself has done
+    *(signal.SIGKILL, signal.SIGSTOP),  # cannot be blocked
+}
+
+_mask: set[int] = set()  # of signals that the threads which enqueue do not hear
 
 
 def spawn(main: Callable[[], object], name: str) -> None:
@@ -20,19 +25,30 @@ def spawn(main: Callable[[], object], name: str) -> None:
 
     ``Thread.start`` takes locks that a signal handler may have interrupted, and waits. The raw call does neither; the
     thread that it starts makes a proper one, with a name, that can be joined, or serves itself where that fails: on
-    Python 3.12.0 and 3.12.1 no thread can be started once the main thread has ended, but this one has been.
+    Python 3.12.0 to 3.12.2 no thread can be started once the main thread has ended, but this one has been.
 
     Raises:
         RuntimeError: no thread is to be had.
     """
-    if "uwsgi" not in sys.modules:
-        _thread.start_new_thread(_begin, (main, name))
-        return
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _DEAF)  # the new thread inherits it
+    global _mask
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _DEAF)  # the new thread inherits it, and those that it starts
     try:
+        if not mask >= _DEAF:  # this is none of ours
+            _mask = mask
         _thread.start_new_thread(_begin, (main, name))
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def hear() -> None:
+    """Have this thread, a worker, hear what others hear: programs that its jobs start inherit it.
+
+    Not while a signal is pending, which is the main thread's to take. And not under uWSGI, which ends a process by
+    calling C's ``exit`` in a signal handler, on whatever thread the kernel has chosen: on one of ours that would hold
+    locks of the standard library's for ever. Its own threads are deaf, too.
+    """
+    if "uwsgi" not in sys.modules and not signal.sigpending() - _mask:
+        signal.pthread_sigmask(signal.SIG_SETMASK, _mask)
 
 
 def join(thread: threading.Thread, seconds: float) -> None:

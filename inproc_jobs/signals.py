@@ -42,8 +42,8 @@ job_rejected: Signal = _namespace.signal(
 )
 job_started: Signal = _namespace.signal(
     "job-started",
-    "An attempt starts; run.attempt counts from 1. Receivers are called in its own context, so what they set there holds"
-    " for perform, and is gone after it. Keywords: run.",
+    "An attempt starts; run.attempt counts from 1. Receivers are called in its own context, so what they set there"
+    " holds for perform, and is gone after it. Keywords: run.",
 )
 job_succeeded: Signal = _namespace.signal("job-succeeded", "A run ended with a value. Keywords: run.")
 job_retried: Signal = _namespace.signal(

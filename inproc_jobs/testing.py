@@ -296,7 +296,10 @@ class _Wanted:
         return f"{job.__qualname__}({', '.join(shown) if args or kwargs else '...'}){more}"
 
     def _bound(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        bound = self._signature.bind(*args, **kwargs)
+        try:
+            bound = self._signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{self._given[0].__qualname__} cannot have been enqueued like that: {error}") from None
         bound.apply_defaults()
         return bound.arguments
 

@@ -3,41 +3,20 @@
 from __future__ import annotations
 
 import gc
+import multiprocessing
 import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import suppress
+from typing import Any
 
 import pytest
+from gates import TIMEOUT, Gate
 
 import inproc_jobs
-from inproc_jobs import _carriers, _commit, _threads, signals
-
-TIMEOUT = 10.0  # seconds a test waits for what must happen
-
-
-class Gate:
-    """Lets a job say that it is inside, and holds it there until the test lets it go."""
-
-    def __init__(self) -> None:
-        self._inside = threading.Semaphore(0)
-        self._open = threading.Event()
-
-    def __call__(self) -> None:
-        """Stand in the gate; what a job calls."""
-        self._inside.release()
-        assert self._open.wait(TIMEOUT), "nobody opened the gate"
-
-    def entered(self, times: int = 1) -> None:
-        """Wait until so many have come."""
-        for _ in range(times):
-            assert self._inside.acquire(timeout=TIMEOUT), "nobody came to the gate"
-
-    def open(self) -> None:
-        """Let all pass, now and later."""
-        self._open.set()
+from inproc_jobs import _carriers, _commit, _lifecycle, _threads, signals
 
 
 @pytest.fixture
@@ -47,13 +26,41 @@ def gate() -> Iterator[Gate]:
     gate.open()
 
 
-def descriptors() -> dict[str, str]:
+_shared: set[int] = set()  # descriptors that may outlive a test
+
+_lifecycle.watch_signals()  # as the first job class of a process does; what it lays is no test's
+
+
+def descriptors() -> dict[int, str]:
     """Return the open descriptors of this process and what each is."""
     found = {}
     for name in os.listdir("/dev/fd"):
         with suppress(OSError):  # the one that has listed them
-            found[name] = os.readlink(f"/dev/fd/{name}")
+            found[int(name)] = os.readlink(f"/dev/fd/{name}")
     return found
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any]) -> Generator[None, object, object]:
+    """Note the descriptors of what several tests share."""
+    before = set() if fixturedef.scope == "function" else descriptors().keys()
+    value = yield
+    if fixturedef.scope != "function":
+        _shared.update(descriptors().keys() - before)
+    return value
+
+
+@pytest.fixture(autouse=True)
+def closed() -> Iterator[None]:
+    """See that the test leaves no descriptor open."""
+    before = descriptors().keys()
+
+    yield
+
+    if descriptors().keys() - before - _shared:
+        gc.collect()  # what hangs in a cycle is the collector's to close
+    left = {number: what for number, what in descriptors().items() if number not in before | _shared}
+    assert not left, f"the test has left descriptors open: {left}"
 
 
 def hooks() -> list[object]:
@@ -62,7 +69,7 @@ def hooks() -> list[object]:
         sys.excepthook,
         threading.excepthook,
         sys.unraisablehook,
-        *(signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM)),
+        *(signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)),
         _carriers.carriers,
         _threads._farewells,
         _commit._defer,
@@ -70,13 +77,13 @@ def hooks() -> list[object]:
 
 
 @pytest.fixture(autouse=True)
-def fresh() -> Iterator[None]:
+def fresh(closed: None) -> Iterator[None]:
     """Give the test a runtime that accepts work, and see that it leaves nothing behind.
 
-    No thread, descriptor, hook, receiver or child process.
+    No thread, hook, receiver or child process.
     """
     inproc_jobs.restart()
-    before = descriptors(), hooks()
+    hooks_before = hooks()
     threads_before = set(threading.enumerate())
     receivers_before = {name: dict(getattr(signals, name).receivers) for name in signals.__all__}
 
@@ -84,16 +91,11 @@ def fresh() -> Iterator[None]:
 
     inproc_jobs.shutdown(timeout=TIMEOUT)
     for thread in set(threading.enumerate()) - threads_before:
-        if thread.ident is not None:  # else it is being started, by what has just been told to end
+        with suppress(RuntimeError):  # it is being started, by what has just been told to end
             thread.join(TIMEOUT)
             assert not thread.is_alive(), f"the test has left {thread.name} behind"
     inproc_jobs.restart()
     receivers_after = {name: dict(getattr(signals, name).receivers) for name in signals.__all__}
     assert receivers_after == receivers_before, "the test has left a receiver connected"
-    assert hooks() == before[1], "the test has left a hook behind"
-    if descriptors().keys() - before[0].keys():
-        gc.collect()  # what hangs in a cycle is the collector's to close
-    left = {number: what for number, what in descriptors().items() if number not in before[0]}
-    assert not left, f"the test has left descriptors open: {left}"
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+    assert hooks() == hooks_before, "the test has left a hook behind"
+    assert not multiprocessing.active_children(), "the test has left a child behind"

@@ -20,6 +20,8 @@ from inproc_jobs import RunState, Stats, _options, errors, signals
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS.rglob("*.md")])
+BESIDES = sorted([ROOT / "CHANGELOG.md", ROOT / "benchmarks" / "README.md", *ROOT.glob("examples/*/README.md")])
+KINDS = {"python", "sh", "text", "ini", "{toctree}", "{eval-rst}"}  # of blocks
 RUNNER = ROOT / "tests" / "docs" / "run_page.py"
 SURROUNDINGS = sorted((ROOT / "tests" / "docs" / "surroundings").glob("*.py"))
 
@@ -121,11 +123,14 @@ def test_the_tree_of_errors_is_the_tree() -> None:
 
 
 def test_the_floor_plan_shows_every_module() -> None:
-    """The picture of the floor plan has all modules of the package."""
+    """The picture of the floor plan has all modules of the package, and so has CONTRIBUTING."""
     picture = (DOCS / "pictures" / "floors.svg").read_text()
     drawn = {word for text in re.findall(r"<text[^>]*>([^<]+)", picture) for word in re.findall(r"\w+", text)}
+    listed = {word for row in table("CONTRIBUTING.md", "## Where things are") for word in re.findall(r"\w+", row[1])}
 
-    assert {path.stem for path in (ROOT / "inproc_jobs").glob("*.py")} <= drawn
+    modules = {path.stem for path in (ROOT / "inproc_jobs").glob("*.py")}
+    assert modules <= drawn
+    assert modules <= listed
 
 
 def test_the_tests_that_show_a_promise_exist() -> None:
@@ -153,7 +158,7 @@ def test_the_code_blocks_run(page: Path, tmp_path: Path) -> None:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=110,
         check=False,
     )
 
@@ -162,8 +167,22 @@ def test_the_code_blocks_run(page: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_no_block_goes_unseen(page: Path) -> None:
-    """Python is marked as such and not indented, so that it is found and run."""
-    assert not re.search(r"```(py|python3|pycon|Python)\b|^[ >]+```python", page.read_text(), re.MULTILINE)
+    """Each block says what it is, and Python is not indented, so that it is found and run."""
+    text = page.read_text()
+    opening = re.findall(r"^([ >]*)```(.*)$", text, re.MULTILINE)[::2]
+
+    assert {kind for _, kind in opening} <= KINDS
+    assert "python" not in {kind for indent, kind in opening if indent}
+    assert not re.search(r"^ *~~~|code-block|literalinclude", text, re.MULTILINE)
+    for block in re.findall(r"^```(?:sh|text|ini)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        assert not re.search(r"^(from \S+ import|import \w|def |class |@\w)", block, re.MULTILINE), block
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.is_relative_to(DOCS)], ids=name)
+def test_the_code_fits_the_page(page: Path) -> None:
+    """No line of code has to be scrolled to on a desktop; docs/_static/pages.css has the size of the letters."""
+    for block in re.findall(r"^```(?:python|sh)\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL):
+        assert not [line for line in block.splitlines() if len(line) > 98]
 
 
 def test_no_surroundings_without_a_page() -> None:
@@ -173,11 +192,28 @@ def test_no_surroundings_without_a_page() -> None:
     assert {path.stem for path in SURROUNDINGS} <= slugs
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name)
+def links(page: Path) -> list[str]:
+    text = re.sub(r"^ *```.*?^ *```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    return re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r"^\[[^\]]+\]: (\S+)", text, re.MULTILINE)
+
+
+def anchors(page: Path) -> set[str]:
+    """Return what the headings of a page can be linked by, on GitHub and in the built docs."""
+    text = re.sub(r"^ *```.*?^ *```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#{1,3} (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", [*PAGES, *BESIDES], ids=name)
 def test_the_links_lead_somewhere(page: Path) -> None:
-    """Every relative link leads to a file that is there."""
-    for link in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
-        assert (page.parent / link).exists(), link
+    """Every link that stays here leads to a file that is there, and to a heading that it has."""
+    for link in links(page):
+        path, _, anchor = link.partition("#")
+        if path.startswith(("https://", "http://")):
+            continue
+        target = page.parent / path if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
 
 
 def test_the_readme_can_be_read_at_once() -> None:

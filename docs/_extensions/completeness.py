@@ -1,4 +1,4 @@
-"""Warns of public names that the API pages leave out; the build then fails."""
+"""Warns of public names, also those of classes, that the API pages leave out; the build then fails."""
 
 # What Sphinx calls has parameters of its choice.
 # ruff: noqa: ARG001, D103
@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import importlib
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 from sphinx.application import Sphinx
@@ -18,8 +18,10 @@ MODULES = (
     "inproc_jobs.signals",
     "inproc_jobs.errors",
     "inproc_jobs.testing",
+    "inproc_jobs.types",
     "inproc_jobs.flask",
     "inproc_jobs.asgi",
+    "inproc_jobs.django",
 )
 
 _logger = logging.getLogger(__name__)
@@ -36,11 +38,20 @@ def public(module_name: str) -> dict[str, Any]:
     return {f"{module_name}.{name}": getattr(module, name) for name in names}
 
 
+def members(name: str, value: Any) -> dict[str, Any]:
+    """Return what a class of ours offers itself, by full name: its methods and properties."""
+    kinds = (FunctionType, classmethod, property)
+    own = vars(value) if isinstance(value, type) else {}
+    return {f"{name}.{one}": member for one, member in own.items() if one[0] != "_" and isinstance(member, kinds)}
+
+
 def compare(app: Sphinx, env: BuildEnvironment) -> None:
     """Compare what there is with what is documented; what two modules offer is documented once."""
     offered: dict[str, Any] = {}
     for module in MODULES:
         offered |= public(module)
+    for name, value in list(offered.items()):
+        offered |= members(name, value)
     documented = set(env.domains.python_domain.objects)
     known = {id(value) for name, value in offered.items() if name in documented}
     for name, value in offered.items():

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from docutils import nodes
 from sphinx.application import Sphinx
 
 # Headings of lists of names, which explain themselves where they stand; napoleon knows them by one word.
@@ -17,11 +18,14 @@ HEADINGS = {
     "OPTIONS:": "Options:",
 }
 
+SENTENCE_OF_DATA = re.compile(r" (?=(?:Keywords|Sender): )")
 DANGLING = re.compile(r"(?<![`\w])(\w+)_(?=\s)")  # the beginning of a name, which is no link
 
 
 def prepare(app: Sphinx, what: str, name: str, subject: Any, options: Any, lines: list[str]) -> None:
     """Mark what is indented after an empty line as literal, and what is not as text; give lists a known heading."""
+    if what == "data":  # of a signal; napoleon would read "text: text" as a type and its meaning
+        lines[:] = SENTENCE_OF_DATA.sub("\n\n", "\n".join(lines)).split("\n")
     prepared: list[str] = []
     margin = 0  # of the last line that is not in a literal block
     literal = False
@@ -41,14 +45,13 @@ def prepare(app: Sphinx, what: str, name: str, subject: Any, options: Any, lines
     lines[:] = prepared
 
 
-def hide_markers(
-    app: Sphinx, what: str, name: str, subject: Any, options: Any, signature: str | None, answer: str | None
-) -> tuple[str | None, str | None]:
+def hide_markers(app: Sphinx, document: nodes.document) -> None:
     """Show an option that is not given as ``...``, as the stubs of the overloads do."""
-    return (re.sub(r"=\s*_KEEP", "=...", signature) if signature else signature), answer
+    for text in list(document.findall(lambda node: isinstance(node, nodes.Text) and node == "_KEEP")):
+        text.parent.replace(text, nodes.Text("..."))
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("autodoc-process-docstring", prepare, priority=400)  # before napoleon
-    app.connect("autodoc-process-signature", hide_markers)
+    app.connect("doctree-read", hide_markers)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

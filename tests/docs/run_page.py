@@ -3,8 +3,8 @@
 In order and in one namespace, as somebody would type them. A block whose first line is a comment that names a file
 (``# app.py``) is written there and imported instead; those that are called ``test_*.py`` are run by pytest when the page
 is through. What a page leaves out for the reader's sake stands in ``surroundings/<page>.py``, run before it in
-the same namespace; its ``afterwards(page)``, if it has one, gets that namespace when the page is through. A job that fails fails the
-page, unless ``surroundings`` names it in ``FAILS``.
+the same namespace; its ``afterwards(page)``, if it has one, gets that namespace when the page is through, in which ``TEXT`` is
+the page. A job that fails fails the page, unless ``surroundings`` names it in ``FAILS``.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ FILE = re.compile(r"# ([\w/]+\.py)\n")
 
 def main(page: Path) -> int:
     module = types.ModuleType("page")
+    vars(module)["TEXT"] = page.read_text()
     sys.modules["page"] = module
     sys.path.insert(0, "")
     failed: list[tuple[Any, str]] = []

@@ -172,6 +172,6 @@ def serve(kind: str, database: Database, smtp: SmtpServer, *options: str) -> Ite
         number, port = listener.fileno(), listener.getsockname()[1]
         server = [part.format(fd=number) for part in SERVERS[kind]]
         command = [sys.executable, "-m", *server, *options]
-        process = Process(*command, cwd=str(EXAMPLE), pass_fds=(number,), **_settings(database, smtp))
+        process = Process(*command, cwd=str(EXAMPLE), pass_fds=(number,), chatty=True, **_settings(database, smtp))
     with process:
         yield ServedSite(process, port, database, smtp)

@@ -20,8 +20,8 @@ from typing import Any
 import django
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
-from conftest import TIMEOUT, Gate
 from django.conf import settings
+from gates import TIMEOUT, Gate
 
 BACKEND = "inproc_jobs.django.tasks.InprocBackend"
 
@@ -1095,7 +1095,7 @@ def enqueue_until_shutdown() -> list[TaskResult]:
         (None, "TASKS['default']['OPTIONS'] must be a dict, not None"),
         ({"worker": 1}, "unknown option 'worker'; there are workers, max_queue,"),
         ({"priority": 1}, "unknown option 'priority'"),
-        ({"workers": 0}, "workers must be at least 1, not 0"),
+        ({"workers": 0}, "workers must be from 1 to 10000, not 0"),
         ({"workers": True}, "workers must be an integer"),
         ({"max_queue": 1.5}, "max_queue must be an integer"),
         ({"when_full": "wait"}, "when_full must be one of 'raise', 'block'"),
@@ -1107,7 +1107,7 @@ def enqueue_until_shutdown() -> list[TaskResult]:
         ({"database": 1}, "database must be the alias"),
         ({"queues": ["mail"]}, "queues must be a dict, not ['mail']"),
         ({"queues": {"default": 3}}, "queues['default'] must be a dict, not 3"),
-        ({"queues": {"default": {"workers": 0}}}, "['queues']['default']: workers must be at least 1"),
+        ({"queues": {"default": {"workers": 0}}}, "['queues']['default']: workers must be from 1 to 10000"),
         ({"queues": {"default": {"max_results": 1}}}, "['queues']['default']: unknown option 'max_results'"),
         ({"queues": {"mail": {}}}, "queues names 'mail', which is none of QUEUES, ['default']"),
         ({"enqueue_on_commit": 1}, "enqueue_on_commit must be True or False, not 1"),

@@ -52,7 +52,7 @@ def test_the_lifespan_finishes_what_was_accepted(tmp_path, app):
         port = listener.getsockname()[1]
         command = (sys.executable, "-m", "uvicorn", f"site_app:{app}", "--fd", str(number), "--lifespan", "on")
 
-        with Process(*command, cwd=str(tmp_path), pass_fds=(number,)) as server:
+        with Process(*command, cwd=str(tmp_path), pass_fds=(number,), chatty=True) as server:
             client = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT)
             client.request("GET", "/")
             assert client.getresponse().read() == b"ok"

@@ -259,7 +259,7 @@ def launch(*options: str) -> Iterator[Site]:
     """Start the example by its launcher, without a network."""
     port = free_port()
     command = [sys.executable, str(EXAMPLE / "run.py"), f"--port={port}", *options]
-    with Process(*command, PIP_INDEX_URL="http://127.0.0.1:1", PIP_RETRIES="0") as process:
+    with Process(*command, chatty=True, PIP_INDEX_URL="http://127.0.0.1:1", PIP_RETRIES="0") as process:
         site = Site(process, port)
         try:
             site.once(site.is_up)

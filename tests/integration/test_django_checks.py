@@ -50,7 +50,7 @@ def files(folder: Path) -> dict[str, object]:
 
 
 WRONG = {
-    "a value": ({"INPROC_JOBS_MAX_THREADS": 0}, "settings: INPROC_JOBS_MAX_THREADS must be at least 1, not 0"),
+    "a value": ({"INPROC_JOBS_MAX_THREADS": 0}, "settings: INPROC_JOBS_MAX_THREADS must be from 1 to 10000, not 0"),
     "a name": ({"INPROC_JOBS_MAX_THREAD": 8}, "settings: unknown key 'INPROC_JOBS_MAX_THREAD'"),
 }
 
@@ -146,7 +146,7 @@ def test_an_overridden_setting_that_is_wrong_is_found(site):
     """)
 
     (wrong, kept), unknown, after, restored = seen
-    assert wrong == [["inproc_jobs.E001", "settings: INPROC_JOBS_MAX_THREADS must be at least 1, not 0"]]
+    assert wrong == [["inproc_jobs.E001", "settings: INPROC_JOBS_MAX_THREADS must be from 1 to 10000, not 0"]]
     assert [identifier for identifier, _ in unknown] == ["inproc_jobs.E001"]
     assert (kept, after, restored) == (32, [], 32)
 

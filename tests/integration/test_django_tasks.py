@@ -312,7 +312,7 @@ def test_a_preloaded_app_starts_nothing_in_gunicorns_master(tmp_path: Path):
     (tmp_path / "app.py").write_text(APP)
     (tmp_path / "conf.py").write_text(CONF)
     command = (sys.executable, "-m", "gunicorn", "--config", "conf.py", "--bind", f"unix:{tmp_path}/socket")
-    with Process(*command, "--preload", "--workers", "2", "app:app", cwd=str(tmp_path)) as server:
+    with Process(*command, "--preload", "--workers", "2", "app:app", cwd=str(tmp_path), chatty=True) as server:
         server.wait_for("ready with 1 thread")
         for _ in range(2):  # a signal that comes while gunicorn still starts them passes one by
             server.wait_for("worker")

@@ -96,7 +96,8 @@ def serve(workers: str, smtp: SmtpServer) -> Iterator[Site]:
     """Serve the example by gunicorn, with its mails going to *smtp*."""
     port = free_port()
     command = [sys.executable, "-m", "gunicorn", "--config", str(EXAMPLE / "gunicorn.conf.py"), *WORKERS[workers]]
-    with Process(*command, f"--bind={HOST}:{port}", FLASK_SMTP_HOST=HOST, FLASK_SMTP_PORT=str(smtp.port)) as process:
+    settings = {"FLASK_SMTP_HOST": HOST, "FLASK_SMTP_PORT": str(smtp.port)}
+    with Process(*command, f"--bind={HOST}:{port}", chatty=True, **settings) as process:
         process.wait_for("Open http://.*")
         yield Site(process, port)
 
@@ -253,7 +254,7 @@ def launch() -> Iterator[Site]:
     """Start the example by its launcher, without a network."""
     port = free_port()
     command = [sys.executable, str(EXAMPLE / "run.py"), f"--port={port}"]
-    with Process(*command, PIP_INDEX_URL="http://127.0.0.1:1", PIP_RETRIES="0") as process:
+    with Process(*command, chatty=True, PIP_INDEX_URL="http://127.0.0.1:1", PIP_RETRIES="0") as process:
         site = Site(process, port)
         try:
             process.wait_for(f"Open http://127.0.0.1:{port} .*")

@@ -104,6 +104,27 @@ def test_exit_hooks_run_in_their_order():
     assert (ended.status, ended.errors) == (0, "")
 
 
+def test_no_thread_of_ours_takes_a_signal_while_it_starts_another():
+    """The thread that starts the workers is deaf to signals, so that the main thread gets them; the workers are not."""
+    ended = run(
+        """
+        def blocked(thread):
+            status = open(f"/proc/self/task/{thread.native_id}/status").read()
+            return int(status.partition("SigBlk:")[2].split()[0], 16) >> signal.SIGTERM - 1 & 1
+
+        class Looks(Job):
+            def perform(self):
+                for thread in threading.enumerate():
+                    say(thread.name.partition("_0")[0], blocked(thread))
+
+        Looks.perform_async().wait(10)
+        """
+    )
+
+    assert {"MainThread 0", "inproc_jobs-timer 1", "inproc_jobs-worker 0"} <= set(ended.lines)
+    assert (ended.status, ended.errors) == (0, "")
+
+
 # Threads and their executors as a Python would have them that gives a private name of theirs another one.
 MOVED = """
 import concurrent.futures, importlib.util, sys

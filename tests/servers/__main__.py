@@ -55,7 +55,7 @@ def main() -> int:
     with ThreadPoolExecutor(given.jobs) as pool:
         for row in rows:
             if (needed := missing(row)) is not None:
-                print(f"{row.name:26}not installed: {needed}", flush=True)
+                print(f"{row.name:26}not here: {needed}", flush=True)
                 continue
             if (error := pool.submit(does_not_start, row).result()) is not None:
                 print(f"{row.name:26}does not start here: {error}", flush=True)

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import re
 import signal
-import statistics
+import sys
 import tempfile
 import threading
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from live import Ended, Row, Server, looks
 
-DEADLINE = 3.0  # seconds: shutdown_timeout of the app under test
+# Once the main thread has ended, Python 3.12.0 to 3.12.2 start no thread any more (python/cpython#113964): what was
+# enqueued a moment before is then done by one thread of ours, which must have the time for it.
+ALONE = (3, 12) <= sys.version_info < (3, 12, 3)
+
+WORK = 3.0 if ALONE else 1.5  # seconds that ten runs of 0.3 s may take on two workers
+DEADLINE = WORK + 1.5  # seconds: shutdown_timeout of the app under test
 SHORT = 2.0  # seconds: the same where a job hangs
 GRACE = 1.0  # seconds past its deadline that a stop may take, whatever a job does
 LOAD = 1.0  # seconds that a busy machine may add to what is measured from outside
@@ -109,13 +114,13 @@ def _finishes(stop: Callable[[Row], Stop]) -> Callable[[Row, Path], str]:
     """Ten runs of 0.3 s are queued on two workers when the server is stopped."""
 
     def judge(row: Row, place: Path) -> str:
-        usual = _usual(row, stop(row))
+        usual = _usual(row, replace(stop(row), times=1))  # without us a second signal may come when it is all but gone
         with Server(row, place, deadline=DEADLINE) as server:
             server.tell("enqueue", first=0, n=10, seconds=0.3)
             stop(row)(server)
             ended = server.ended(TOO_LONG)
         _assert_done(ended, range(10))
-        _assert_as_usual(ended, usual, extra=1.5)
+        _assert_as_usual(ended, usual, extra=WORK)
         return f"{ended.seconds:.1f} s"
 
     return judge
@@ -189,6 +194,18 @@ def _hangs(*, native: bool, after: float) -> Callable[[Row, Path], str]:
     return judge
 
 
+def _stuck(row: Row, place: Path) -> str:
+    """A job has the interpreter's lock before the signal: no handler of Python's can run, but the server kills."""
+    with Server(row, place, deadline=SHORT) as server:
+        server.tell("hang", after=LOAD, native="yes")  # the answer needs the lock, too
+        server.await_hanging()
+        pass_time(SOON)
+        Stop(row.stop)(server)
+        ended = server.ended(TOO_LONG)
+    assert ended.status is not None, f"did not end\n{ended.errors}"
+    return f"{ended.seconds:.1f} s"
+
+
 def _late(row: Row, place: Path) -> str:
     """A request is under way when the server is stopped, and enqueues at its end; another comes meanwhile."""
     if row.console:
@@ -204,9 +221,13 @@ def _late(row: Row, place: Path) -> str:
         new = server.tell_later("enqueue", first=200, n=2, seconds=0.1)
         accepted = [(first, telling.accepted()) for first, telling in ((100, slow), (200, new))]
         ended = server.ended(TOO_LONG)
-    _assert_done(ended, [*range(4), *(first + n for first, was in accepted if was for n in range(2))])
+    # What has lost its answer may be done or not.
+    sure = {*range(4), *(first + n for first, was in accepted if was for n in range(2))}
+    _assert_done(ended, [*sure, *(set(ended.done) - sure)])
     assert ended.status is not None, ended.errors
-    return "+".join(what for what, (_, was) in zip(("slow", "new"), accepted, strict=True) if was) or "refused"
+    answered = [what for what, (_, was) in zip(("slow", "new"), accepted, strict=True) if was]
+    assert set(row.answers) <= set(answered), f"answered {answered}, not {row.answers}\n{ended.errors}"
+    return "+".join(answered) or "refused"
 
 
 def _chain(row: Row, place: Path) -> str:
@@ -231,8 +252,8 @@ def _idle(row: Row, place: Path) -> str:
     for rounds in range(1, 16):
         theirs.append(_end_idle(row, stop, without=True).seconds)
         ours.append(_end_idle(row, stop, without=False).seconds)
-        more = statistics.median(ours) - statistics.median(theirs)
-        if rounds >= 3 and more < IDLE:  # else it may be the noise of a server that looks ten times a second
+        more = min(ours) - min(theirs)  # a busy machine only adds
+        if rounds >= 3 and more < IDLE + row.looks:
             return f"{more * 1000:+.0f} ms"
     raise AssertionError(f"{more * 1000:.0f} ms more: {ours} {theirs}")
 
@@ -248,7 +269,7 @@ def _fork(row: Row, place: Path) -> str:
         stop(server)
         ended = server.ended(TOO_LONG)
     _assert_done(ended, [*range(6), 10, 20, 21])
-    _assert_as_usual(ended, usual, extra=2.0)
+    _assert_as_usual(ended, usual, extra=WORK + 0.5)
     return f"{ended.seconds:.1f} s"
 
 
@@ -313,9 +334,10 @@ COLUMNS: dict[str, Callable[[Row, Path], str]] = {
     "touch": _reloads(lambda server: server.touch()),
     "timeout": _timeout,
     "refused": _refused,
+    "stuck": _stuck,
 }
 
-OPTIONAL = ("end", "retire", "touch", "timeout", "refused")
+OPTIONAL = ("end", "retire", "touch", "timeout", "refused", "stuck")
 
 
 def columns(row: Row) -> list[str]:

@@ -42,6 +42,8 @@ class Row:
         limits: columns in which the server itself fails, with or without us, and why.
         ready: a text that is written so many times once all of it is there.
         settles: seconds until it is ready for a signal after what it has just done.
+        looks: seconds between two looks of its own at whether its workers have ended.
+        answers: the requests that it still answers when it has been told to stop: one that is "slow", and a "new" one.
         now_and_then: why it sometimes does not end, with or without us; a cell that fails is then judged anew.
     """
 
@@ -57,6 +59,8 @@ class Row:
     limits: dict[str, str] = field(default_factory=dict)
     ready: tuple[str, int] = ("", 0)
     settles: float = 0.0
+    looks: float = 0.0
+    answers: tuple[str, ...] = ("slow",)
     now_and_then: str = ""
 
     @property

@@ -16,28 +16,35 @@ ROOT = Path(__file__).resolve().parents[2]
 TERM, QUIT, HUP, INT = signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, signal.SIGINT
 
 
+# A worker in which nothing of Python's can run any more is killed by its master, when a setting of the server's says so.
+STUCK: dict[str, object] = {"columns": ("stuck",), "only": ("stuck",)}
+
+
 def gunicorn(name: str, kind: str, *arguments: str, app: str = "wsgi:app", **more: object) -> Row:
     command = ("{python}", "-m", "gunicorn", "--bind", "127.0.0.1:{port}", "--worker-class", kind, *arguments, app)
     needs = ("gunicorn", *{"gevent": ("gevent",), "uvicorn_worker.UvicornWorker": ("uvicorn_worker",)}.get(kind, ()))
     # A worker that has just been forked and has no handlers of its own yet ignores a signal: gunicorn then waits 30 s.
     both: dict[str, object] = {"ready": ("Booting worker", 2), "settles": 0.8} if "--workers" in arguments else {}
     known = {INT: "stop", QUIT: "stop", HUP: "reload"}
-    return Row(f"gunicorn {name}", command, needs, **{"signals": known, **both, **more})  # type: ignore[arg-type]
+    return Row(f"gunicorn {name}", command, needs, **{"signals": known, "looks": 0.1, **both, **more})  # type: ignore[arg-type]
 
 
 UVICORN_WORKER = "uvicorn_worker.UvicornWorker"
 NO_QUIT = "uvicorn's worker ignores the SIGQUIT that gunicorn sends it (Kludex/uvicorn-worker#2)"
-NO_QUITS = {"int": NO_QUIT, "quit": NO_QUIT, "group int": NO_QUIT}
+NO_QUITS = {"int": NO_QUIT, "quit": NO_QUIT}
 MAX = ("--max-requests", "3")
+# ThreadWorker.handle_quit calls ThreadPoolExecutor.shutdown, whose lock is not reentrant: the group's SIGINT and the
+# master's SIGQUIT meet in it. The worker's main thread waits for itself until gunicorn's SIGKILL; our jobs are done.
+TWO_QUITS = "its handler of SIGINT and SIGQUIT waits for ever for its thread pool's lock if it interrupts itself"
 STAYS = "a worker forked by --preload now and then stays in gevent's hub (1 of 6 reloads without us)"
 
 GUNICORN = [
     gunicorn("sync", "sync"),
     gunicorn("sync 2", "sync", "--workers", "2"),
     gunicorn("sync 2 preload", "sync", "--workers", "2", "--preload"),
-    gunicorn("gthread", "gthread", "--threads", "4"),
-    gunicorn("gthread 2", "gthread", "--threads", "4", "--workers", "2"),
-    gunicorn("gthread 2 preload", "gthread", "--threads", "4", "--workers", "2", "--preload"),
+    gunicorn("gthread", "gthread", "--threads", "4", now_and_then=TWO_QUITS),
+    gunicorn("gthread 2", "gthread", "--threads", "4", "--workers", "2", now_and_then=TWO_QUITS),
+    gunicorn("gthread 2 preload", "gthread", "--threads", "4", "--workers", "2", "--preload", now_and_then=TWO_QUITS),
     gunicorn("gevent", "gevent"),
     gunicorn("gevent 2 preload", "gevent", "--workers", "2", "--preload", now_and_then=STAYS),
     gunicorn("asgi", "asgi", app="asgi:app"),
@@ -45,14 +52,15 @@ GUNICORN = [
     gunicorn("uvicorn", UVICORN_WORKER, app="asgi:app", limits=NO_QUITS),
     gunicorn("uvicorn 2 preload", UVICORN_WORKER, "--workers", "2", "--preload", app="asgi:app", limits=NO_QUITS),
     gunicorn("sync max-requests", "sync", *MAX, columns=("retire",)),
-    gunicorn("gthread max-requests", "gthread", "--threads", "4", *MAX, columns=("retire",)),
+    gunicorn("gthread max-requests", "gthread", "--threads", "4", *MAX, columns=("retire",), now_and_then=TWO_QUITS),
     gunicorn("gevent max-requests", "gevent", *MAX, columns=("retire",)),
     gunicorn("asgi max-requests", "asgi", *MAX, app="asgi:app", columns=("retire",)),
     gunicorn("uvicorn max-requests", UVICORN_WORKER, *MAX, app="asgi:app", columns=("retire",), limits=NO_QUITS),
     gunicorn("sync reload", "sync", "--reload", columns=("touch",)),
-    gunicorn("gthread reload", "gthread", "--threads", "4", "--reload", columns=("touch",)),
+    gunicorn("gthread reload", "gthread", "--threads", "4", "--reload", columns=("touch",), now_and_then=TWO_QUITS),
     gunicorn("asgi reload", "asgi", "--reload", app="asgi:app", columns=("touch",)),
     gunicorn("sync timeout", "sync", "--timeout", "1", columns=("timeout",)),
+    gunicorn("sync grace", "sync", "--graceful-timeout", "2", **STUCK),
 ]
 
 
@@ -125,7 +133,8 @@ GRACEFUL = ("--hook-master-start", "unix_signal:15 gracefully_kill_them_all", *T
 KNOWN = {INT: "stop", QUIT: "reload", HUP: "reload"}
 TWICE = "two signals at once, a process group's and the master's, now and then let it exit within its exit"
 FORKED = "up to Python 3.12 a child that multiprocessing forks in a thread of uWSGI's fails an assertion of threading's"
-UNFIT = {"late": BUSY, **({} if sys.version_info >= (3, 13) else {"fork": FORKED})}
+NO_FORK = {} if sys.version_info >= (3, 13) else {"fork": FORKED}
+UNFIT = {"late": BUSY, **NO_FORK}
 UWSGI_LIKE: dict[str, object] = {"settles": 0.2, "limits": UNFIT, "now_and_then": TWICE}
 LAZY = ("--processes", "2", "--lazy-apps")
 
@@ -134,11 +143,12 @@ UWSGI = [
     uwsgi("enable-threads", "--master", "--die-on-term", "--enable-threads", signals=KNOWN, **UWSGI_LIKE),
     uwsgi("no master", "--die-on-term", "--threads", "4", signals={INT: "stop"}, **UWSGI_LIKE),
     uwsgi("term reloads", *THREADS, stop=INT, signals={QUIT: "stop", TERM: "reload", HUP: "reload"}, **UWSGI_LIKE),
-    uwsgi("graceful", *GRACEFUL, signals={INT: "stop", HUP: "reload"}, settles=0.2),
+    uwsgi("graceful", *GRACEFUL, signals={INT: "stop", HUP: "reload"}, settles=0.2, limits=NO_FORK),
     uwsgi("2 lazy", *DIES, *LAZY, signals=KNOWN, ready=("WSGI app 0", 2), **UWSGI_LIKE),
     uwsgi("2 prefork", *DIES, "--processes", "2", signals=KNOWN, **UWSGI_LIKE),
     uwsgi("max-requests", *DIES, *MAX, "--min-worker-lifetime", "0", columns=("retire",), **UWSGI_LIKE),
     uwsgi("skip teardown", *DIES, "--skip-atexit-teardown", **UWSGI_LIKE),
+    uwsgi("mercy", *DIES, "--worker-reload-mercy", "2", **STUCK),
     debian("threads", *DIES, signals=KNOWN, **UWSGI_LIKE),
     debian("2 lazy", *DIES, *LAZY, signals=KNOWN, ready=("WSGI app 0", 2), **UWSGI_LIKE),
     debian("no threads", "--master", "--die-on-term", columns=("refused",), only=("refused",)),
@@ -149,10 +159,12 @@ DJANGO = ("{python}", "manage.py", "runserver", "{port}")
 STOPS = ("term", "int", "hung", "native", "late", "chain", "twice", "group", "group int", "fork")
 KILLED = dict.fromkeys(STOPS, "its parent, which only watches, kills the child with SIGKILL or leaves it behind")
 
+BOTH = ("slow", "new")  # without us SIGTERM ends them at once
+
 DEVELOPMENT = [
-    Row("flask run", FLASK, ("flask",)),
+    Row("flask run", FLASK, ("flask",), answers=BOTH),
     Row("flask run reload", (*FLASK, "--reload"), ("flask",), columns=("touch",), limits=KILLED),
-    Row("flask app.run", ("{python}", "wsgi.py"), ("flask",)),
+    Row("flask app.run", ("{python}", "wsgi.py"), ("flask",), answers=BOTH),
     Row(
         "flask app.run reload",
         ("{python}", "wsgi.py"),
@@ -161,9 +173,9 @@ DEVELOPMENT = [
         columns=("touch",),
         limits=KILLED,
     ),
-    Row("django runserver", (*DJANGO, "--noreload"), ("django",)),
+    Row("django runserver", (*DJANGO, "--noreload"), ("django",), answers=BOTH),
     Row("django runserver reload", DJANGO, ("django",), columns=("touch",), limits=KILLED),
-    Row("wsgiref", ("{python}", "wsgiref_server.py"), ("flask",)),
+    Row("wsgiref", ("{python}", "wsgiref_server.py"), ("flask",), answers=BOTH),
 ]
 
 GRANIAN = ("{python}", "-m", "granian", "--port", "{port}", "--interface")
@@ -178,11 +190,14 @@ MOD_WSGI = (
         "127.0.0.1",
         "--log-to-terminal",
     ),
-    *("--server-root", "{place}/apache", "--user", "www-data", "--group", "www-data"),
+    *("--server-root", "{place}/apache"),
 )
 
 NO_CHILDREN = {"fork": "its workers are daemonic processes of multiprocessing, which may have no children"}
-LOSES = "its handler, which calls into Rust, now and then loses a signal (1 of 24 without us)"
+LOSES = (
+    "its main thread waits for a lock and never calls its handler, if a thread that is just starting takes the signal"
+)
+BUSY_LOOP = "its worker now and then hangs at SIGTERM while its event loop is busy (emmett-framework/granian#875)"
 
 
 def hypercorn(name: str, *arguments: str) -> Row:
@@ -191,20 +206,25 @@ def hypercorn(name: str, *arguments: str) -> Row:
 
 
 OTHERS = [
-    Row("waitress", ("{python}", "-m", "waitress", "--port", "{port}", "wsgi:app"), ("waitress",)),
+    Row("waitress", ("{python}", "-m", "waitress", "--port", "{port}", "wsgi:app"), ("waitress",), answers=BOTH),
     hypercorn(""),
     hypercorn("2", "-w", "2"),
     Row("granian wsgi", (*GRANIAN, "wsgi", "wsgi:app"), ("granian",), signals={HUP: "reload"}, now_and_then=LOSES),
-    Row("granian asgi", (*GRANIAN, "asgi", "asgi:app"), ("granian",), signals={HUP: "reload"}, now_and_then=LOSES),
-    Row("mod_wsgi", MOD_WSGI, ("mod_wsgi",)),
+    Row("granian asgi", (*GRANIAN, "asgi", "asgi:app"), ("granian",), signals={HUP: "reload"}, now_and_then=BUSY_LOOP),
+    Row("granian kill", (*GRANIAN, "wsgi", "--workers-kill-timeout", "2", "wsgi:app"), ("granian",), **STUCK),  # type: ignore[arg-type]
+    Row("mod_wsgi", MOD_WSGI, ("mod_wsgi", "a user but root"), answers=()),
 ]
 
 ROWS = [*GUNICORN, *UVICORN, *CONSOLES, *UWSGI, *DEVELOPMENT, *OTHERS]
 
 
 def missing(row: Row) -> str | None:
-    """Return what *row* needs and is not installed here: a module, a program beside this Python, or a file."""
+    """Return what *row* needs and is not here: a module, a program beside this Python, a file, or not to be root."""
     for name in row.needs:
+        if name == "a user but root":
+            if os.geteuid():
+                continue
+            return name
         there = (Path(sys.executable).parent / name).exists()
         if not there and ("/" in name or importlib.util.find_spec(name) is None):
             return name

@@ -8,6 +8,7 @@ import gc
 import logging
 import re
 import threading
+import tracemalloc
 import weakref
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -170,6 +171,45 @@ def test_result_raises_a_timeout_that_says_the_run_goes_on(gate):
     assert run.wait(WAIT)
 
 
+def test_a_wait_without_a_limit_ends_with_the_run(gate):
+    """However long that takes."""
+    run = Passing.perform_async(gate)
+    threading.Timer(1.2, gate.open).start()
+
+    assert run.wait() is True
+
+
+def test_a_wait_of_a_century_ends_with_the_run(gate):
+    """The longest timeout there may be is no trouble to a lock."""
+    run = Passing.perform_async(gate)
+    threading.Timer(0.05, gate.open).start()
+
+    assert run.wait(3e9) is True
+
+
+def test_what_result_says_where_there_is_none(gate):
+    """Its errors name the run, and what became of it."""
+
+    def give_up():
+        raise Discard("address unknown")
+
+    late, gone, dropped = Passing.perform_async(gate), Passing.perform_in(1000), Passing.perform_async(give_up)
+    gate.entered()
+    gone.cancel()
+    dropped.wait(WAIT)
+
+    said = []
+    for run in (late, gone, dropped):
+        with pytest.raises((TimeoutError, RunCancelledError, RunDiscardedError)) as caught:
+            run.result(0.01)
+        said.append(str(caught.value))
+    assert said == [
+        f"{late!r} has not ended within 0.01 s; it goes on",
+        f"{gone!r} was cancelled",
+        f"{dropped!r} was discarded: address unknown",
+    ]
+
+
 @pytest.mark.parametrize(
     "error", [ValueError, SystemExit, KeyboardInterrupt, GeneratorExit, StopIteration, MemoryError]
 )
@@ -187,6 +227,61 @@ def test_result_raises_the_jobs_own_exception(error):
         with pytest.raises(error, match="mine") as caught:
             run.result(0)
         assert type(caught.value) is error
+
+
+def test_result_raises_a_copy_that_tells_the_whole_story():
+    """Cause, context and arguments are the job's; what the caller does with its copy changes nothing of the run's."""
+
+    def fail():
+        try:
+            raise KeyError("context")
+        except KeyError:
+            raise ValueError("mine", 2) from OSError("cause")
+
+    run = Passing.perform_async(fail)
+    run.wait(WAIT)
+
+    with pytest.raises(ValueError, match="mine") as caught:
+        run.result()
+
+    assert caught.value is not run.error
+    assert caught.value.args == ("mine", 2)
+    assert (repr(caught.value.__cause__), repr(caught.value.__context__)) == ("OSError('cause')", "KeyError('context')")
+    assert caught.value.__suppress_context__ is True
+    assert run.error.__traceback__ is None
+
+
+class Unlike(Exception):
+    """Cannot be made from its args."""
+
+    def __init__(self, first, second):
+        super().__init__(f"{first} and {second}")
+
+
+class Disguised(Exception):
+    """Is something else when it is copied."""
+
+    def __copy__(self):
+        return KeyError("another")
+
+
+@pytest.mark.parametrize(("error", "text"), [(Unlike("one", "two"), "one and two"), (Disguised("itself"), "itself")])
+def test_result_raises_an_error_that_cannot_be_copied(error, text):
+    """Then it is the job's own error, again and again, with a fresh traceback each time."""
+
+    def fail():
+        raise error
+
+    run = Passing.perform_async(fail)
+    run.wait(WAIT)
+
+    depths = []
+    for _ in range(3):
+        with pytest.raises(type(error), match=text) as caught:
+            run.result()
+        assert caught.value is error
+        depths.append(len(caught.traceback))
+    assert len(set(depths)) == 1
 
 
 def test_result_of_a_cancelled_run_says_so():
@@ -309,6 +404,32 @@ def test_giving_up_an_await_leaves_the_run_alone(gate):
 
     assert run.wait(WAIT)
     assert run.state is RunState.SUCCEEDED
+
+
+def test_waits_that_were_given_up_leave_nothing_behind(gate, no_collector):
+    """Whoever polls a run that takes hours, from threads or event loops, does not fill the memory."""
+    run = Passing.perform_async(gate)
+    loops: list[weakref.ref[asyncio.AbstractEventLoop]] = []
+
+    async def main():
+        loops.append(weakref.ref(asyncio.get_running_loop()))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(_result(run), 0.01)
+
+    asyncio.run(main())
+    gc.collect()
+    tracemalloc.start()
+    try:
+        for number in range(3000):
+            if number == 1000:
+                before = tracemalloc.get_traced_memory()[0]
+            run.wait(0)
+        grown = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+
+    assert loops[0]() is None
+    assert grown < 50_000
 
 
 def test_an_event_loop_that_has_closed_harms_no_run(gate):
@@ -441,6 +562,19 @@ def test_awaiting_in_the_only_worker_for_the_same_class_is_a_deadlock_error():
 
     with pytest.raises(DeadlockError):
         outer.perform_async(again=True).result(WAIT)
+
+
+def test_waiting_in_a_thread_of_an_async_job_is_a_deadlock_error():
+    """A thread that a coroutine waits for acts for the worker that performs the coroutine."""
+
+    class Asking(Job, workers=1):
+        async def perform(self, asks=True):
+            if asks:
+                await asyncio.to_thread(lambda: Asking.perform_async(False).result(WAIT))
+
+    with pytest.raises(DeadlockError, match="workers"):
+        Asking.perform_async().result(WAIT)
+    assert drain(WAIT)
 
 
 def test_two_async_jobs_that_await_each_other_are_told(make_gate):
@@ -717,6 +851,53 @@ def test_one_signal_one_count_and_one_log_line_close_a_run(record, caplog):
     assert (seen.succeeded, seen.failed, seen.discarded, seen.cancelled) == (1, 1, 1, 1)
 
 
+def test_what_the_log_says_of_each_end(caplog):
+    """Each line names the run, says how it ended and why, at the level of its weight, and carries what to filter by."""
+    caplog.set_level(logging.INFO, "inproc_jobs")
+
+    def give_up():
+        raise Discard("nobody\nthere")
+
+    bad, dropped = Passing.perform_async(lambda: 1 / 0), Passing.perform_async(give_up)
+    gone = Passing.perform_in(1000)
+    gone.cancel()
+    drain(WAIT)
+
+    said = {record.run_id: record for record in caplog.records}
+    assert [(said[run.id].levelname, said[run.id].getMessage()) for run in (bad, dropped, gone)] == [
+        ("ERROR", f"<Run {bad.id} of test_run.Passing: failed, attempt 1>: ZeroDivisionError: division by zero"),
+        ("WARNING", f"<Run {dropped.id} of test_run.Passing: discarded, attempt 1>: nobody\\nthere"),
+        ("INFO", f"<Run {gone.id} of test_run.Passing: cancelled>"),
+    ]
+    assert "Traceback" in said[bad.id].exc_text
+    assert (said[dropped.id].exc_text, said[gone.id].exc_text) == (None, None)
+    assert {(record.name, record.job) for record in caplog.records} == {("inproc_jobs.run", "test_run.Passing")}
+
+
+def test_what_the_closing_signals_bring(record):
+    """job_failed brings the error, job_discarded the reason, and each the run, which has ended but is not done yet."""
+    done: list[bool] = []
+
+    def give_up():
+        raise Discard("why")
+
+    def look(sender, run, **extra):
+        done.append(run.done())
+
+    with signals.job_succeeded.connected_to(look):
+        good = Passing.perform_async()
+        bad, dropped = Passing.perform_async(lambda: 1 / 0), Passing.perform_async(give_up)
+        gone = Passing.perform_in(1000)
+        gone.cancel()
+        assert drain(WAIT)
+
+    assert record.data("job_succeeded") == [{"run": good}]
+    assert record.data("job_failed") == [{"run": bad, "error": bad.error}]
+    assert record.data("job_discarded") == [{"run": dropped, "reason": "why"}]
+    assert record.data("job_cancelled") == [{"run": gone}]
+    assert done == [False]
+
+
 def test_the_closing_signal_is_sent_before_wait_returns():
     """Who waited for a run finds what the receivers of its closing signal did."""
     told: list[Run] = []
@@ -730,6 +911,24 @@ def test_the_closing_signal_is_sent_before_wait_returns():
             run = Passing.perform_async()
             assert run.wait(WAIT)
             assert told[-1] is run
+
+
+def test_a_run_whose_end_is_being_announced_is_not_done_because_a_shutdown_meets_it(gate, record):
+    """Whoever waits is woken when the receivers have returned, whoever else would have ended the run meanwhile."""
+
+    def hold(sender, run, **extra):
+        gate()
+
+    with signals.job_succeeded.connected_to(hold):
+        run = Passing.perform_async("value")
+        gate.entered()
+        shutdown(timeout=0.05)
+
+        assert not run.done()
+        gate.open()
+        assert run.result(WAIT) == "value"
+
+    assert [name for name in record.names(run) if name in FINAL] == ["job_succeeded"]
 
 
 def test_a_run_ended_by_shutdown_stays_ended_when_its_job_returns(gate, record):

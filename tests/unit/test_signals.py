@@ -137,6 +137,29 @@ def test_a_coroutine_as_a_receiver_is_named_in_the_log(caplog):
     assert "plain function" in line
 
 
+def test_a_receiver_that_takes_too_little_is_told_what_it_is_called_with(caplog):
+    """The log names the signal as it is imported, and what receivers take; but not where a receiver's own code fails."""
+
+    def too_little(sender, error):
+        pass
+
+    def mistaken(sender, **extra):
+        len(5)
+
+    class Mail(Job):
+        def perform(self):
+            pass
+
+    for receiver in (too_little, mistaken):
+        with signals.job_succeeded.connected_to(receiver):
+            assert Mail.perform_async().wait(WAIT)
+
+    called, inside = caplog.records
+    assert "too_little of job_succeeded raised TypeError" in called.getMessage()
+    assert "receivers are called with the sender and run: let them take **extra" in called.exc_text
+    assert "receivers are called" not in inside.exc_text
+
+
 def test_a_receiver_that_keeps_the_error_keeps_no_frame():
     """The frames are let go of once the closing is over, also for who has kept the error."""
     kept: list = []

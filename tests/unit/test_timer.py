@@ -7,8 +7,10 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta, timezone
 from functools import partial
+from types import FrameType
 
 import pytest
 
@@ -208,8 +210,8 @@ def test_a_call_that_raises_is_logged_and_made_once_more_after_a_while(timer, mo
     assert timer.next_due(fail) is None
     assert len(moments) == 2
     assert 0.05 <= moments[1] - moments[0] < 1
-    said = [(record.levelname, record.getMessage()) for record in caplog.records]
-    assert said == [("ERROR", "the timer's call raised ZeroDivisionError: zero")] * 2
+    said = [(record.name, record.levelname, record.getMessage()) for record in caplog.records]
+    assert said == [("inproc_jobs._timer", "ERROR", "the timer's call raised ZeroDivisionError: zero")] * 2
 
 
 def test_the_earliest_comes_first_in_what_is_taken_out(timer):
@@ -248,6 +250,19 @@ def test_a_call_is_pending_until_it_is_over(timer, gate):
     assert not timer.pending(others, now - 1000)
 
 
+@pytest.mark.parametrize("place", range(10))
+def test_a_call_is_pending_wherever_in_the_heap(timer, place):
+    """The part of the heap that is due is gone through to its last entry."""
+    calls, others = Calls(), Calls()
+    now = time.monotonic()
+
+    for number in range(10):
+        timer.insert(now + 100 + number, calls if number == place else others, None)
+
+    assert timer.pending(calls, now + 100 + place)
+    assert not timer.pending(calls, now + 99 + place)
+
+
 def test_a_call_of_the_wall_clock_is_pending_on_the_monotonic_one(timer):
     """The deadline of a drain is monotonic; what the wall clock brings by then is waited for, too."""
     calls = Calls()
@@ -272,17 +287,18 @@ def test_what_is_due_next(timer, gate):
     assert timer.next_due(calls) == 0.0
 
 
-def test_time_that_is_said_to_have_passed_wakes_the_timer(timer):
+@pytest.mark.parametrize("wall", [False, True], ids=["monotonic", "wall"])
+def test_time_that_is_said_to_have_passed_wakes_the_timer(timer, wall):
     """advance() brings what is pending on either clock forward, by as much, and what becomes due is called."""
     calls = Calls()
-    timer.insert(time.monotonic() + 1000, calls, "monotonic")
-    timer.insert(time.time() + 1000.05, calls, "wall", wall=True)
-    timer.insert(time.monotonic() + 2000, calls, "later")
+    now = time.time() if wall else time.monotonic()
+    timer.insert(now + 2000, calls, "later", wall=wall)
+    timer.insert(now + 1000, calls, "sooner", wall=wall)
 
     timer.advance(1000)
 
-    calls.wait(2)
-    assert calls.arguments == ["monotonic", "wall"]
+    calls.wait()
+    assert calls.arguments == ["sooner"]
     assert 990 < timer.next_due(calls) <= 1000
 
 
@@ -345,32 +361,34 @@ def test_withdrawing_leaves_the_others_in_order(timer):
     """What is left after the heap was cleared out is called at its time, the earliest first."""
     calls = Calls()
     now = time.monotonic()
-    for number in (8, 3, 7, 1, 6, 2, 5, 4):
-        timer.insert(now + 0.1 + number * 0.01, calls, number)
+    for number in (1, 4, 2, 8, 5, 3, 6, 7):
+        timer.insert(now + 0.2 + number * 0.01, calls, number)
 
-    for number in (1, 3, 6, 8, 2):
+    for number in (1, 4, 2, 7, 6):
         timer.withdraw(number)
 
     calls.wait(3)
-    assert calls.arguments == [4, 5, 7]
+    assert calls.arguments == [3, 5, 8]
 
 
 def test_taking_out_leaves_the_others_in_order(timer):
     """What is left after some were taken out is called at its time, the earliest first."""
     calls, others = Calls(), Calls()
     now = time.monotonic()
-    for number in (8, 3, 7, 1, 6, 2, 5, 4):
-        timer.insert(now + 0.1 + number * 0.01, others if number in (1, 3, 2) else calls, number)
+    for number in (1, 4, 2, 8, 5, 3, 6, 7):
+        timer.insert(now + 0.2 + number * 0.01, others if number in (1, 4) else calls, number)
 
-    assert timer.take(others) == [1, 2, 3]
+    assert timer.take(others) == [1, 4]
 
-    calls.wait(5)
-    assert calls.arguments == [4, 5, 6, 7, 8]
+    calls.wait(6)
+    assert calls.arguments == [2, 3, 5, 6, 7, 8]
 
 
 def test_a_stop_forgets_what_is_pending_and_ends_the_thread(timer):
     """After a stop nothing is called but what is inserted later, which may be what was withdrawn before."""
-    calls = Calls()
+    calls, others = Calls(), Calls()
+    timer.call_soon(others)
+    others.wait()
     for number in range(5):
         timer.insert(time.monotonic() + 0.3, calls, number)
     timer.insert(time.time() + 0.3, calls, "wall", wall=True)
@@ -383,6 +401,8 @@ def test_a_stop_forgets_what_is_pending_and_ends_the_thread(timer):
     timer.call_soon(calls, 0)
     calls.wait()
     assert calls.arguments == [0]
+    calls.threads[0].join(0.2)
+    assert calls.threads[0].is_alive(), "it does not linger any more"
 
 
 def test_a_stop_waits_for_a_call_no_longer_than_its_deadline(timer, gate):
@@ -404,7 +424,9 @@ def test_an_idle_timer_ends_its_thread_and_starts_another_when_it_is_needed(time
     """A process that delays nothing any more has no thread for it; one that may again soon keeps it a while."""
     monkeypatch.setattr(_timer, "LINGER", 0.2)
     calls = Calls()
-    timer.insert(time.monotonic() + 0.3, calls, "first")
+    timer.call_soon(calls, "first")
+    calls.wait()
+    timer.insert(time.monotonic() + 0.5, calls, "later")
     calls.wait()
     timer.call_soon(calls, "soon after")
     calls.wait()
@@ -415,7 +437,20 @@ def test_an_idle_timer_ends_its_thread_and_starts_another_when_it_is_needed(time
     timer.call_soon(calls, "much later")
     calls.wait()
 
-    assert calls.arguments == ["first", "soon after", "much later"]
+    assert calls.arguments == ["first", "later", "soon after", "much later"]
+
+
+def test_a_timer_whose_last_call_was_withdrawn_keeps_its_thread_a_while(timer):
+    """It wakes up for nothing, and waits for what comes next, as after a call."""
+    calls = Calls()
+    timer.call_soon(calls)
+    calls.wait()
+    timer.insert(time.monotonic() + 0.1, calls, "withdrawn")
+
+    timer.withdraw("withdrawn")
+
+    calls.threads[0].join(0.3)
+    assert calls.threads[0].is_alive()
 
 
 def test_a_timer_of_the_far_future_goes_on(timer, caplog):
@@ -428,6 +463,19 @@ def test_a_timer_of_the_far_future_goes_on(timer, caplog):
     calls.wait()
     assert calls.arguments == ["near"]
     assert not caplog.records
+
+
+@pytest.mark.parametrize("wall", [False, True], ids=["monotonic", "wall"])
+def test_a_timer_sleeps_until_the_next_call(timer, monkeypatch, wall):
+    """It wakes when the call is due, not at the next look at the wall clock, and does not poll meanwhile."""
+    monkeypatch.setattr(_timer, "WALL_CHECK", 60.0)
+    calls = Calls()
+    timer.insert((time.time() if wall else time.monotonic()) + 1, calls, None, wall=wall)
+    started = time.process_time()
+
+    calls.wait()
+
+    assert time.process_time() - started < 0.05
 
 
 def test_a_wall_clock_that_is_set_is_noticed(timer, monkeypatch):
@@ -511,6 +559,24 @@ def test_a_thread_that_never_came_is_replaced_after_a_while(timer, monkeypatch, 
     assert calls.arguments[:2] == [1, 2]
 
 
+def test_an_insert_in_the_middle_of_a_threads_start_starts_no_other(timer, monkeypatch):
+    """A signal handler, or a ``__del__``, may insert at any moment."""
+    calls, starts = Calls(), Calls()
+    start = _thread.start_new_thread
+
+    def interrupted(*given: object) -> object:
+        starts()
+        timer.call_soon(calls, "by a handler")
+        return start(*given)
+
+    monkeypatch.setattr(_thread, "start_new_thread", with_timers(interrupted))
+    timer.insert(time.monotonic() - 1, calls, "interrupted")
+
+    calls.wait(2)
+    assert calls.arguments == ["interrupted", "by a handler"]
+    assert len(starts.arguments) == 1
+
+
 def test_a_thread_that_comes_after_it_was_replaced_leaves_at_once(timer, monkeypatch):
     """However late it comes, one thread makes each call, once, and no third one is started."""
     late: list[Callable[[], object]] = []
@@ -535,6 +601,97 @@ def test_a_thread_that_comes_after_it_was_replaced_leaves_at_once(timer, monkeyp
     assert calls.arguments == [1, 2, 3]
     assert len(set(calls.threads)) == len(timer_threads()) == 1
     assert not starts.arguments
+
+
+def test_a_thread_that_comes_although_its_start_has_failed_is_the_one(timer, monkeypatch, caplog):
+    """An error may strike after the thread has begun; it serves, and the next entry starts no other."""
+    calls, starts = Calls(), Calls()
+    start = _thread.start_new_thread
+
+    def start_and_fail(*given: object) -> object:
+        starts()
+        start(*given)
+        raise RuntimeError("struck just afterwards")
+
+    monkeypatch.setattr(_thread, "start_new_thread", with_timers(start_and_fail))
+    for number in range(2):
+        timer.call_soon(calls, number)
+        calls.wait()
+
+    assert len(starts.arguments) == 1
+    assert caplog.messages == ["no thread for the timer: RuntimeError: struck just afterwards"]
+
+
+def test_a_thread_that_waits_holds_no_argument(timer):
+    """What was called is let go of before the thread waits for what comes next."""
+    told, argument = Calls(), Argument()
+    kept = weakref.ref(argument)
+    timer.after_call = told
+
+    timer.call_soon(int.__instancecheck__, argument)
+    del argument
+
+    told.wait()
+    for _ in range(1000):
+        if kept() is None:
+            break
+        threading.Event().wait(0.01)
+    assert kept() is None
+    assert timer_threads()
+
+
+@contextmanager
+def struck(function: str) -> Iterator[list[str]]:
+    """Have a MemoryError strike as *function* is entered, once, in a thread that starts meanwhile."""
+    strikes: list[str] = []
+
+    def strike(frame: FrameType, *_: object) -> None:
+        if not strikes and frame.f_code.co_qualname == function:
+            strikes.append(function)
+            raise MemoryError(function)
+
+    before = threading.gettrace()
+    threading.settrace(strike)
+    try:
+        yield strikes
+    finally:
+        threading.settrace(before)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("wall", [False, True], ids=["monotonic", "wall"])
+def test_a_call_on_which_the_thread_has_died_is_made_by_another(timer, wall):
+    """What was taken out of the heap and not called yet is not lost, of whichever clock."""
+    calls = Calls()
+    now = time.time() if wall else time.monotonic()
+
+    with struck("shielded") as strikes:
+        timer.insert(now - 1, calls, "struck", wall=wall)
+        timer.insert(now, calls, "next", wall=wall)
+        calls.wait(2)
+
+    assert strikes
+    assert sorted(calls.arguments) == ["next", "struck"]
+    assert timer.next_due(calls) is None
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_dies_twice_is_replaced(timer):
+    """A second error, on its way out, does not keep it from saying that it is gone."""
+    calls = Calls()
+
+    def die() -> None:
+        timer.after_call = int
+        raise MemoryError
+
+    timer.after_call = die
+    with struck("Timer._end") as strikes:
+        for number in range(3):
+            timer.insert(time.monotonic() + 0.05, calls, number)
+        calls.wait(3)
+
+    assert strikes
+    assert calls.arguments == [0, 1, 2]
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")

@@ -11,7 +11,8 @@ from datetime import timedelta
 
 import pytest
 
-from inproc_jobs import Discard, Job, Retry, RunState, current_run, drain, job, signals, stats
+import inproc_jobs
+from inproc_jobs import Discard, Job, Retry, RunState, _run, current_run, drain, job, signals, stats
 from inproc_jobs.errors import RunTimeoutError
 
 WAIT = 10.0  # seconds
@@ -230,7 +231,12 @@ def test_a_broken_policy_fails_the_run_and_is_named(answer, caplog):
 
     assert drain(WAIT)
     assert (run.state, type(run.error), after.state) == (RunState.FAILED, OSError, RunState.SUCCEEDED)
-    assert any("retry policy" in line for line in caplog.messages)
+    (trouble, _) = caplog.records
+    assert (trouble.name, trouble.levelname) == ("inproc_jobs._worker", "ERROR")
+    assert trouble.getMessage().startswith("the retry policy of <Run ")
+    assert trouble.getMessage().endswith(" raised")
+    assert trouble.run_id == run.id
+    assert ("SystemExit" if answer is SystemExit else "the answer of the retry policy must be") in trouble.exc_text
 
 
 def test_the_policy_of_one_call_goes_before_the_classs():
@@ -410,7 +416,105 @@ def test_an_interruptible_run_is_interrupted_between_two_bytecodes():
     assert run.wait(5)
     assert run.state is RunState.FAILED
     assert isinstance(run.error, RunTimeoutError)
-    assert run.id in str(run.error)
+    assert str(run.error) == f"<Run {run.id} of {run.job_name}: running, attempt 1> is past its timeout of 0.05 s"
+
+
+def _never_end():
+    """Loop, in a function of its own: CPython counts a loop's jump back as outside of the try around the loop."""
+    while True:
+        pass
+
+
+def test_an_interruptible_job_may_raise_the_same_of_its_own():
+    """Only the bare error of the interrupt is given the words of the run; what the job says itself is left."""
+
+    class Endless(Job, timeout=0.05, interruptible=True):
+        def perform(self):
+            try:
+                _never_end()
+            except RunTimeoutError:
+                raise RunTimeoutError("in the middle of it") from None
+
+    run = Endless.perform_async()
+
+    assert run.wait(5)
+    assert str(run.error) == "in the middle of it"
+
+
+def test_a_job_that_hides_its_interrupt_has_succeeded():
+    """What perform returns is its outcome, and nothing strikes the runs after it."""
+
+    class Hiding(Job, workers=1, interruptible=True):
+        def perform(self, endless=False):
+            try:
+                if endless:
+                    _never_end()
+            except RunTimeoutError:
+                return "hidden"
+            return "done"
+
+    hidden = Hiding.using(timeout=0.05).perform_async(True)
+    others = [Hiding.using(timeout=WAIT).perform_async() for _ in range(50)]
+
+    assert [run.result(WAIT) for run in (hidden, *others)] == ["hidden"] + ["done"] * 50
+
+
+def test_an_attempt_in_time_is_never_interrupted(interleaved):
+    """An interrupt that is due just as the attempt ends is taken back, and strikes neither the worker nor the next run."""
+
+    class Close(Job, workers=2, timeout=0.002, interruptible=True):
+        def perform(self, seconds):
+            deadline = time.monotonic() + seconds
+            while time.monotonic() < deadline:
+                pass
+            return seconds
+
+    runs = [Close.perform_async(0.0015 + number % 20 * 0.00005) for number in range(300)]
+
+    assert drain(60)
+    for run in runs:
+        assert run.state in (RunState.SUCCEEDED, RunState.FAILED)
+        assert run.error is None or isinstance(run.error, RunTimeoutError)
+    seen = stats()[Close.__job__.name]
+    assert seen.succeeded + seen.failed == 300
+
+
+def test_a_retry_that_waits_for_a_worker_does_not_expire(gate):
+    """expires_in is about the first start: what has been tried is not given up for it."""
+
+    class Mail(Job, workers=1):
+        def perform(self, what=None):
+            if what:
+                what()
+            elif self.run.attempt == 1:
+                raise Retry.Later(0.1)
+
+    retried = Mail.using(expires_in=0.2).perform_async()
+    _until(lambda: retried.attempt)
+    blocking = Mail.using(priority=9).perform_async(gate)
+    gate.entered()
+    threading.Event().wait(0.5)
+    gate.open()
+
+    assert blocking.wait(WAIT)
+    assert retried.wait(WAIT)
+    assert (retried.state, retried.reason) == (RunState.SUCCEEDED, None)
+    assert retried.attempt == 2
+
+
+def test_threads_that_have_performed_leave_nothing_behind(in_threads):
+    """Where the runs of a thread are looked for, there is nothing once the thread has left its queue."""
+
+    class Mail(Job):
+        def perform(self):
+            return current_run() is self.run
+
+    in_threads(lambda _: Mail.perform_now(), 8)
+    assert Mail.perform_async().result(WAIT)
+    assert drain(WAIT)
+    inproc_jobs.shutdown()
+
+    _until(lambda: not _run.hands)
 
 
 def _until(condition):

@@ -62,12 +62,12 @@ def afterwards(page):
     assert [bool(event.get("exception")) for event in events] == [True, False], events
     assert events[0]["contexts"]["run"]["attempt"] == 1
     spans = {span.name: span for span in exporter.get_finished_spans()}
-    jobs = [spans[f"job {name}"] for name in ("MailJob", "InvoiceJob", "afterwards.<locals>.Broken")]
+    jobs = [spans[f"job {name}"] for name in ("page.MailJob", "page.InvoiceJob", "page.afterwards.<locals>.Broken")]
     assert {span.parent.span_id for span in jobs} == {spans["request"].context.span_id}
     assert spans["smtp"].parent.span_id == jobs[0].context.span_id
     assert [span.status.is_ok for span in jobs] == [True, True, False]
     line = json.loads(output.getvalue())
-    assert (line["request_id"], line["job"], line["order"]) == ("r-1", "InvoiceJob", 7)
+    assert (line["request_id"], line["job"], line["order"]) == ("r-1", "page.InvoiceJob", 7)
     failed = json.loads(lines.getvalue().splitlines()[0])
     assert (failed["level"], failed["job"]) == ("error", "page.afterwards.<locals>.Broken")
     assert "ValueError: broken" in failed["exception"]

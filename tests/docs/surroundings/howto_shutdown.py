@@ -42,5 +42,5 @@ def afterwards(page):
     assert positions == {"rows.csv": 3}
     delayed = page.ImportJob.perform_in(60, [])
     page.shutdown(0)
-    assert lost == [("ImportJob", delayed.id)]
+    assert lost == [("page.ImportJob", delayed.id)]
     page.restart()
