@@ -17,7 +17,7 @@ from . import _lifecycle, _report, signals
 from ._definition import Definition
 from ._full import WHEN_FULL
 from ._mover import mover
-from ._run import DISCARDED, FAILED, QUEUED, RETRYING, RUNNING, SCHEDULED, Run
+from ._run import DISCARDED, FAILED, QUEUED, RETRYING, RUNNING, SCHEDULED, Run, copied
 from ._stats import SAMPLES, Stats, Tally, times
 from ._threads import Threads, Work
 from ._timer import Timer
@@ -226,7 +226,7 @@ class JobQueue(queue.Queue[Run[Any]]):
         """Accept *run* for later: *when* in monotonic seconds, or of the wall clock if *wall*.
 
         Raises:
-            QueueFullError: ``max_scheduled`` runs and alarms are pending in this process.
+            QueueFullError: ``max_scheduled`` runs of this process wait for their time or their retry.
             ShutdownError: the process accepts no more work.
         """
         announced = self.definition.observer is not None or signals.job_enqueued.receivers
@@ -308,16 +308,13 @@ class JobQueue(queue.Queue[Run[Any]]):
             self.discard(run)
         with self.mutex:
             self._uncount(run)
-            self._figure()
         self.nudge()
 
-    def _uncount(self, run: Run[Any]) -> bool:
-        """Take a run that waits for its time out of its dict; False if it does not."""
-        if self.scheduled.pop(run, None) is None and self.retrying.pop(run, None) is None:
-            return False
-        if not self._easy:
-            self._figure()
-        return True
+    def _uncount(self, run: Run[Any]) -> None:
+        """Let go of a run that has waited for its time."""
+        self.scheduled.pop(run, None)
+        self.retrying.pop(run, None)
+        self._figure()
 
     # The way out.
 
@@ -429,7 +426,8 @@ class JobQueue(queue.Queue[Run[Any]]):
         if run._state is not QUEUED:
             with self.mutex:
                 self._uncount(run)
-            if not run._close(FAILED, sys.exception() or RuntimeError("its worker died")):
+            # A copy: the error itself goes on through the thread's frames, which would hang on to it.
+            if not run._close(FAILED, copied(sys.exception() or RuntimeError("its worker died"))):
                 run._settle()  # it has died on closing it
             return
         with self.mutex:

@@ -226,7 +226,7 @@ class Run(Generic[R_co]):
             wake = woken.release
             self._add_waiter(wake)
             try:
-                woken.acquire(timeout=-1 if seconds is None else min(seconds, threading.TIMEOUT_MAX))
+                woken.acquire(timeout=-1 if seconds is None else seconds)
             finally:
                 self._drop_waiter(wake)
         return self._settled
@@ -296,7 +296,7 @@ class Run(Generic[R_co]):
     def checkpoint(self) -> None:
         """Raise if the run should stop: it was cancelled, it timed out, or the process is past its deadline."""
         if self._stop is not None:
-            raise _copy(self._stop)
+            raise copied(self._stop)
 
     @property
     def should_stop(self) -> bool:
@@ -406,7 +406,7 @@ class Run(Generic[R_co]):
             raise RunCancelledError(f"{self!r} was cancelled")
         if self._state is DISCARDED:
             raise RunDiscardedError(f"{self!r} was discarded: {self._outcome}", reason=self._outcome)
-        raise _copy(self._outcome)
+        raise copied(self._outcome)
 
     def _check_process(self) -> None:
         if self._queue.pid != os.getpid():
@@ -438,7 +438,7 @@ class Run(Generic[R_co]):
         self._waiters = None
 
 
-def _copy(error: BaseException) -> BaseException:
+def copied(error: BaseException) -> BaseException:
     """Return an error like *error* that may be raised: the traceback then grows on the copy."""
     copies: list[BaseException] = []
     _report.guarded(lambda: copies.append(copy.copy(error)))

@@ -161,7 +161,7 @@ class Threads:
         if max_threads != self.max_threads:
             self.max_threads = max_threads
             self._drop_executor()  # its own limit cannot be changed
-            for _ in range(len(self._serving) - max_threads):
+            for _ in range(len(self._own) - max_threads):
                 self.ready.put(None)  # for an idle one; those at work look when they are done
             self.ask()
 
@@ -253,7 +253,7 @@ class Threads:
             self.ready.put(None)  # for the next one
 
     def _should_end(self) -> bool:
-        return self._stopped or len(self._serving) > self.max_threads
+        return self._stopped or len(self._own) > self.max_threads
 
     def _leave(self, me: int, hand: list[Any], worker: Any) -> None:
         if hand:  # it died before it could work on what it took

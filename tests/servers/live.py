@@ -44,6 +44,7 @@ class Row:
         settles: seconds until it is ready for a signal after what it has just done.
         looks: seconds between two looks of its own at whether its workers have ended.
         answers: the requests that it still answers when it has been told to stop: one that is "slow", and a "new" one.
+        noise: what it writes about its own end now and then, with or without us; a regular expression.
         now_and_then: why it sometimes does not end, with or without us; a cell that fails is then judged anew.
     """
 
@@ -61,6 +62,7 @@ class Row:
     settles: float = 0.0
     looks: float = 0.0
     answers: tuple[str, ...] = ("slow",)
+    noise: str = ""
     now_and_then: str = ""
 
     @property

@@ -20,13 +20,18 @@ TERM, QUIT, HUP, INT = signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, signal.SIG
 STUCK: dict[str, object] = {"columns": ("stuck",), "only": ("stuck",)}
 
 
+# Its gevent worker has a greenlet call sys.exit for each SIGINT and SIGQUIT: the second may meet gevent's own shutdown.
+EXITS = r"(?:Exception ignored.*\n)?Traceback.*\n(?:\n|  .*\n|\[20.*\n)*SystemExit: 0\n(?:.*failed with SystemExit\n)?"
+
+
 def gunicorn(name: str, kind: str, *arguments: str, app: str = "wsgi:app", **more: object) -> Row:
     command = ("{python}", "-m", "gunicorn", "--bind", "127.0.0.1:{port}", "--worker-class", kind, *arguments, app)
     needs = ("gunicorn", *{"gevent": ("gevent",), "uvicorn_worker.UvicornWorker": ("uvicorn_worker",)}.get(kind, ()))
     # A worker that has just been forked and has no handlers of its own yet ignores a signal: gunicorn then waits 30 s.
     both: dict[str, object] = {"ready": ("Booting worker", 2), "settles": 0.8} if "--workers" in arguments else {}
     known = {INT: "stop", QUIT: "stop", HUP: "reload"}
-    return Row(f"gunicorn {name}", command, needs, **{"signals": known, "looks": 0.1, **both, **more})  # type: ignore[arg-type]
+    noise = EXITS if kind == "gevent" else ""
+    return Row(f"gunicorn {name}", command, needs, **{"signals": known, "looks": 0.1, "noise": noise, **both, **more})  # type: ignore[arg-type]
 
 
 UVICORN_WORKER = "uvicorn_worker.UvicornWorker"
@@ -212,7 +217,7 @@ OTHERS = [
     Row("granian wsgi", (*GRANIAN, "wsgi", "wsgi:app"), ("granian",), signals={HUP: "reload"}, now_and_then=LOSES),
     Row("granian asgi", (*GRANIAN, "asgi", "asgi:app"), ("granian",), signals={HUP: "reload"}, now_and_then=BUSY_LOOP),
     Row("granian kill", (*GRANIAN, "wsgi", "--workers-kill-timeout", "2", "wsgi:app"), ("granian",), **STUCK),  # type: ignore[arg-type]
-    Row("mod_wsgi", MOD_WSGI, ("mod_wsgi", "a user but root"), answers=()),
+    Row("mod_wsgi", MOD_WSGI, ("mod_wsgi", "a user but root"), answers=(), looks=2.0),
 ]
 
 ROWS = [*GUNICORN, *UVICORN, *CONSOLES, *UWSGI, *DEVELOPMENT, *OTHERS]

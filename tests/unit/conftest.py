@@ -7,6 +7,8 @@ import sys
 import textwrap
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -116,3 +118,26 @@ def in_threads() -> Callable[..., None]:
             raise errors[0]
 
     return start
+
+
+@pytest.fixture
+def struck() -> Callable[[str], AbstractContextManager[list[str]]]:
+    """Have a MemoryError strike as a function of the package is entered, once, in a thread that starts meanwhile."""
+
+    @contextmanager
+    def strike_at(function: str) -> Iterator[list[str]]:
+        strikes: list[str] = []
+
+        def strike(frame: FrameType, *_: object) -> None:
+            if not strikes and frame.f_code.co_qualname == function:
+                strikes.append(function)
+                raise MemoryError(function)
+
+        before = threading.gettrace()
+        threading.settrace(strike)
+        try:
+            yield strikes
+        finally:
+            threading.settrace(before)
+
+    return strike_at

@@ -10,7 +10,7 @@ from collections import Counter
 
 import pytest
 
-from inproc_jobs import Job, RunState, configure, current_run, drain, shutdown, signals, stats
+from inproc_jobs import Discard, Job, RunState, configure, current_run, drain, shutdown, signals, stats
 from inproc_jobs.errors import QueueFullError, RejectedError, ScheduleFullError, ShutdownError
 
 WAIT = 10.0  # seconds
@@ -66,6 +66,7 @@ def test_a_refused_enqueue_is_counted_and_announced_and_never_runs(gate, record)
     assert rejected["error"] is caught.value
     assert record.names(rejected["run"]) == ["job_rejected"]
     assert rejected["run"].done()
+    assert rejected["run"].reason == "queue_full"
 
 
 def test_the_bound_is_exact_for_a_small_queue_under_many_producers(gate, in_threads):
@@ -716,3 +717,142 @@ def test_a_number_beyond_any_machine_is_refused(setting, value):
     """An option has an upper bound, which the error names; a permit for each of 10**30 workers would not fit."""
     with pytest.raises(ValueError, match=rf"Mail: {setting} must be from 1 to 1\d+"):
         type("Mail", (Job,), {}, **{setting: value})
+
+
+def test_a_run_that_a_shutdown_refuses_says_so(record):
+    """Its reason is not that of a full queue."""
+
+    class Mail(Job):
+        def perform(self):
+            pass
+
+    shutdown()
+
+    for enqueue in (Mail.perform_async, lambda: Mail.perform_in(10)):
+        with pytest.raises(ShutdownError):
+            enqueue()
+    assert [data["run"].reason for data in record.data("job_rejected")] == ["shutdown"] * 2
+
+
+def test_the_bound_holds_for_all_priorities_together(gate):
+    """Runs of a priority of their own take room from the others, also far below the bound."""
+
+    class Mail(Job, workers=1, max_queue=300):
+        def perform(self, gate=None):
+            if gate:
+                gate()
+
+    Mail.perform_async(gate)
+    gate.entered()
+    for _ in range(280):
+        Mail.using(priority=5).perform_async()
+    for _ in range(20):
+        Mail.perform_async()
+
+    with pytest.raises(QueueFullError):
+        Mail.perform_async()
+
+
+def test_every_signal_of_a_run_is_sent_by_its_job(record, gate):
+    """The sender is the job class, by which receivers choose what to hear."""
+
+    class Mail(Job, workers=1, max_queue=2, retry=lambda attempt, error: 0.0 if attempt == 1 else None):
+        def perform(self, what=None):
+            if what:
+                what()
+
+    def give_up():
+        raise Discard("why")
+
+    Mail.using(timeout=0.02).perform_async(gate)
+    gate.entered()
+    for _ in range(1000):
+        if record.data("job_overran"):
+            break
+        threading.Event().wait(0.01)
+    gate.open()
+    assert drain(WAIT)
+    Mail.perform_async(lambda: 1 / 0)
+    assert drain(WAIT)
+    Mail.perform_async(give_up)
+    Mail.perform_in(1000).cancel()
+    assert drain(WAIT)
+    shutdown()
+    with pytest.raises(ShutdownError):
+        Mail.perform_async()
+
+    ours = [(name, sender) for name, sender, data in record.sent if "run" in data]
+    assert {sender for _, sender in ours} == {Mail}
+    assert {name for name, _ in ours} == {
+        *("job_enqueued", "job_started", "job_succeeded", "job_retried", "job_failed"),
+        *("job_discarded", "job_cancelled", "job_overran", "job_rejected"),
+    }
+
+
+@pytest.mark.parametrize("delay", [0, 60], ids=["now", "later"])
+def test_a_run_whose_announcement_outlasts_the_shutdown_is_discarded_by_name(record, delay):
+    """It was accepted, so it is named like any other that could not be finished."""
+
+    class Mail(Job):
+        def perform(self):
+            pass
+
+    def stop(sender, run, **extra):
+        shutdown(timeout=0)
+
+    with signals.job_enqueued.connected_to(stop):
+        run = Mail.perform_in(delay) if delay else Mail.perform_async()
+
+    assert (run.state, run.reason) == (RunState.DISCARDED, "shutdown")
+    assert record.names(run) == ["job_enqueued", "job_discarded"]
+    seen = stats()[Mail.__job__.name]
+    assert (seen.queued, seen.scheduled, seen.discarded) == (0, 0, 1)
+
+
+# Workers that die.
+
+
+@pytest.mark.parametrize("function", ["Tally.time", "Worker._conclude_failed"])
+def test_a_run_on_which_its_worker_has_died_has_failed(struck, record, caplog, function):
+    """What strikes the worker between the job and its end, a MemoryError, is the run's failure; the queue goes on."""
+
+    class Mail(Job, workers=1):
+        def perform(self, *, fails):
+            if fails:
+                raise OSError("the mail")
+
+    with struck(function) as strikes:
+        bad = Mail.perform_async(fails=function != "Tally.time")
+        good = Mail.perform_async(fails=False)
+        assert good.result(WAIT) is None
+
+    assert strikes
+    assert bad.wait(WAIT)
+    assert (bad.state, type(bad.error)) == (RunState.FAILED, MemoryError)
+    assert bad.error.__traceback__ is None
+    assert record.names(bad)[-1] == "job_failed"
+    for _ in range(1000):  # it says so at its very end, which nobody announces
+        if "a worker's thread died and is replaced" in caplog.messages:
+            break
+        threading.Event().wait(0.01)
+    assert caplog.messages.count("a worker's thread died and is replaced") == 1
+    seen = stats()[Mail.__job__.name]
+    assert (seen.succeeded, seen.failed) == (1, 1)
+
+
+def test_a_run_that_its_worker_had_not_started_is_performed_by_another(struck, caplog):
+    """A worker that dies on its way to perform gives the run back, to the front."""
+    order: list[int] = []
+
+    class Mail(Job, workers=1):
+        def perform(self, number):
+            order.append(number)
+
+    with struck("Worker.perform") as strikes:
+        runs = [Mail.perform_async(number) for number in range(3)]
+        assert all(run.wait(WAIT) for run in runs)
+
+    assert strikes
+    assert order == [0, 1, 2]
+    assert [run.attempt for run in runs] == [1, 1, 1]
+    assert stats()[Mail.__job__.name].succeeded == 3

@@ -7,10 +7,8 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta, timezone
 from functools import partial
-from types import FrameType
 
 import pytest
 
@@ -640,27 +638,9 @@ def test_a_thread_that_waits_holds_no_argument(timer):
     assert timer_threads()
 
 
-@contextmanager
-def struck(function: str) -> Iterator[list[str]]:
-    """Have a MemoryError strike as *function* is entered, once, in a thread that starts meanwhile."""
-    strikes: list[str] = []
-
-    def strike(frame: FrameType, *_: object) -> None:
-        if not strikes and frame.f_code.co_qualname == function:
-            strikes.append(function)
-            raise MemoryError(function)
-
-    before = threading.gettrace()
-    threading.settrace(strike)
-    try:
-        yield strikes
-    finally:
-        threading.settrace(before)
-
-
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.parametrize("wall", [False, True], ids=["monotonic", "wall"])
-def test_a_call_on_which_the_thread_has_died_is_made_by_another(timer, wall):
+def test_a_call_on_which_the_thread_has_died_is_made_by_another(timer, struck, wall):
     """What was taken out of the heap and not called yet is not lost, of whichever clock."""
     calls = Calls()
     now = time.time() if wall else time.monotonic()
@@ -676,7 +656,7 @@ def test_a_call_on_which_the_thread_has_died_is_made_by_another(timer, wall):
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_thread_that_dies_twice_is_replaced(timer):
+def test_a_thread_that_dies_twice_is_replaced(timer, struck):
     """A second error, on its way out, does not keep it from saying that it is gone."""
     calls = Calls()
 

@@ -272,7 +272,7 @@ def test_a_run_past_its_timeout_is_reported_at_once_with_its_stack(gate, record,
     assert record.data("job_overran") == [{"run": run}]
     assert run.state is RunState.RUNNING
     (warning,) = caplog.records
-    assert warning.levelno == logging.WARNING
+    assert (warning.name, warning.levelno) == ("inproc_jobs._queue", logging.WARNING)
     assert run.id in warning.getMessage()
     assert "in_a_helper" in warning.getMessage()
     assert "_bootstrap" not in warning.getMessage()
