@@ -328,7 +328,7 @@ class Scheduler:
         for task in list(waiters):
             self.wake(task)
 
-    def sleep(self, seconds: float) -> None:
+    def nap(self, seconds: float) -> None:
         """Have so much time pass; of all that is due then, anything may come first."""
         self.running.sleeps = True
         try:
@@ -392,10 +392,10 @@ class Scheduler:
         return "\n".join(lines)
 
 
-def sleep(seconds: float) -> None:
+def nap(seconds: float) -> None:
     """Have so much time of the schedule pass."""
     if active is not None:
-        active.sleep(seconds)
+        active.nap(seconds)
 
 
 def pause() -> None:

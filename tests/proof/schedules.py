@@ -97,7 +97,7 @@ class Impatient(Job, workers=1, expires_in=0.5):
 
 class Slow(Job, workers=1):
     def perform(self, number: int) -> None:
-        scheduler.sleep(0.1)
+        scheduler.nap(0.1)
         _world.perform(number)
 
 
@@ -388,12 +388,12 @@ def spawn_against_retire(world: World) -> None:
         world.warm(Single)
 
     def late() -> None:
-        scheduler.sleep(_threads.LINGER)
+        scheduler.nap(_threads.LINGER)
         world.enqueue(Pair, 1)
         world.runs[1].wait()
 
     def later() -> None:
-        scheduler.sleep(_threads.LINGER)
+        scheduler.nap(_threads.LINGER)
         world.enqueue(Single, 11, 12)
 
     world.together(*((late, later) if world.chance() else (late,)))
@@ -413,7 +413,7 @@ def timer_against_drain(world: World) -> None:
     def produce() -> None:
         world.enqueue(Flaky, 11)
         world.later(Single, 0.0, 12)
-        scheduler.sleep(0.25)
+        scheduler.nap(0.25)
         world.later(Impatient, 0.25, 13)
 
     world.together(produce, world.drain)
@@ -438,7 +438,7 @@ def cancel_against_start(world: World) -> None:
             world.broken.append(f"{run!r} could not be cancelled")
 
     def timed() -> None:
-        scheduler.sleep(0.25)
+        scheduler.nap(0.25)
         cancel(3)
         cancel(4)
 

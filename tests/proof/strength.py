@@ -5,7 +5,7 @@ the table and fails under 100 %.
 
 ``python tests/proof/strength.py --mutants _timer [--sample N] [--match EXPRESSION] [--seed N]`` changes one module in one place
 at a time and runs the tests that reach the place, those of the module first. A mutant that no test notices is printed as
-a diff, unless ``survivors.txt`` explains it. Locks are not taken away: what they are for is shown by ``schedules.py``.
+a diff; one that ``survivors.txt`` explains is not tried. Locks are not taken away: what they are for is shown by ``schedules.py``.
 
 Both leave the tree alone: the package is copied. Mutants need Python 3.12, for ``sys.monitoring``.
 """
@@ -131,8 +131,8 @@ class Place:
         self._words.close()
 
 
-_PLAIN = ("-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:cov", "--rootdir", str(ROOT))
-_PLAIN += ("-c", str(ROOT / "pyproject.toml"))
+_WITHOUT = ("-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:cov")
+_PLAIN = ("-q", *_WITHOUT, "--rootdir", str(ROOT), "-c", str(ROOT / "pyproject.toml"))
 
 
 @contextmanager
@@ -292,6 +292,7 @@ class Mutator(ast.NodeVisitor):
         self.mutants: list[Mutant] = []
         self._name = name
         self._source = source
+        self._lines = source.decode().splitlines()
         self._starts = [0]  # of the lines, in bytes
         for line in source.splitlines(keepends=True):
             self._starts.append(self._starts[-1] + len(line))
@@ -311,16 +312,16 @@ class Mutator(ast.NodeVisitor):
         if source in self._seen:
             return
         self._seen.add(source)
-        compile(source, self._name, "exec")
-        before, after = self._source.decode().splitlines(), source.decode().splitlines()
-        diff = list(difflib.unified_diff(before, after, f"{self._name}.py", "mutant", n=2, lineterm=""))
-        gone, come = (
-            next(re.sub("  # .*", "", line[1:]).strip() for line in diff[3:] if line.startswith(sign)) for sign in "-+"
-        )
+        before, after = self._lines, source.decode().splitlines()
+        changed = next(number for number in range(node.lineno - 1, len(before)) if before[number] != after[number])
+        gone, come = (re.sub("  # .*", "", lines[changed]).strip() for lines in (before, after))
         key = f"{'.'.join(self._inside) or 'at import'}: {gone} -> {come}"
+        top, end = max(0, node.lineno - 3), node.end_lineno + 2
+        around = difflib.unified_diff(before[top:end], after[top : end + len(after) - len(before)], n=2, lineterm="")
+        diff = [f"{self._name}.py, line {changed + 1}", *list(around)[3:]]
         start = self._statement.lineno if self._statement is not None else node.lineno
         lines = range(start, node.end_lineno + 1)
-        self.mutants.append(Mutant(lines, self._functions > 0, "\n".join(diff[2:]), key, source))
+        self.mutants.append(Mutant(lines, self._functions > 0, "\n".join(diff), key, source))
 
     def _change(self, node: ast.expr, **fields: object) -> None:
         """Note the mutant that has other *fields* in *node*."""
@@ -390,7 +391,7 @@ class Mutator(ast.NodeVisitor):
         self._negate(node.test)
         self.generic_visit(node)
 
-    visit_While = visit_IfExp = visit_If  # type: ignore[assignment]  # noqa: N815
+    visit_While = visit_IfExp = visit_If  # noqa: N815
 
     def visit_comprehension(self, node: ast.comprehension) -> None:
         for one in node.ifs:
@@ -588,6 +589,7 @@ def notice(place: Place, module: str, mutant: Mutant, reach: Reach) -> str:
     chosen = reach.chosen(module, mutant)
     if not chosen:
         return ""
+    compile(mutant.source, module, "exec")  # else it would be noticed by whoever imports it
     (place.package / f"{module}.py").write_bytes(mutant.source)
     usual = [reach.seconds[test] for test in chosen]
     code, said = place.ask(
@@ -636,6 +638,8 @@ def mutate(chosen: argparse.Namespace) -> int:
         print(f"{len(mutants)} mutants of {module}; the tests took {time.monotonic() - started:.0f} s", flush=True)
 
         def judge(mutant: Mutant) -> tuple[Mutant, str]:
+            if mutant.key in reasons:
+                return mutant, ""
             place = places.get()
             try:
                 return mutant, notice(place, module, mutant, reached)
@@ -651,8 +655,7 @@ def mutate(chosen: argparse.Namespace) -> int:
         counts = {"killed": 0, "explained": 0, "open": 0}
         with ThreadPoolExecutor(AT_ONCE) as judges:
             for done, (mutant, killer) in enumerate(judges.map(judge, mutants), 1):
-                reason = reasons.get(mutant.key)
-                outcome = "killed" if killer else "explained" if reason else "open"
+                outcome = "explained" if mutant.key in reasons else "killed" if killer else "open"
                 counts[outcome] += 1
                 if outcome == "open":
                     where = "" if reached.chosen(module, mutant) else ", which no test reaches"

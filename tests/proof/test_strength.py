@@ -47,9 +47,10 @@ def test_a_mutant_changes_one_place():
 
 def test_what_is_explained_is_there():
     """An explanation goes when its line goes."""
-    for file in sorted((strength.ROOT / "inproc_jobs").glob("_*.py")):
-        changes = {mutant.key for mutant in strength.Mutator(file.stem, file.read_bytes()).mutants}
-        assert strength.explained(file.stem).keys() <= changes
+    for module in ("_lifecycle", "_queue", "_run", "_timer", "_worker"):
+        source = (strength.ROOT / "inproc_jobs" / f"{module}.py").read_bytes()
+        changes = {mutant.key for mutant in strength.Mutator(module, source).mutants}
+        assert strength.explained(module).keys() <= changes
 
 
 @pytest.mark.whole

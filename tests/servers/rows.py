@@ -20,6 +20,7 @@ TERM, QUIT, HUP, INT = signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, signal.SIG
 STUCK: dict[str, object] = {"columns": ("stuck",), "only": ("stuck",)}
 
 
+COPIES = "a fork copies the greenlets of other jobs, which go on in the child and may end it"
 # Its gevent worker has a greenlet call sys.exit for each SIGINT and SIGQUIT: the second may meet gevent's own shutdown.
 EXITS = r"(?:Exception ignored.*\n)?Traceback.*\n(?:\n|  .*\n|\[20.*\n)*SystemExit: 0\n(?:.*failed with SystemExit\n)?"
 
@@ -31,6 +32,8 @@ def gunicorn(name: str, kind: str, *arguments: str, app: str = "wsgi:app", **mor
     both: dict[str, object] = {"ready": ("Booting worker", 2), "settles": 0.8} if "--workers" in arguments else {}
     known = {INT: "stop", QUIT: "stop", HUP: "reload"}
     noise = EXITS if kind == "gevent" else ""
+    if kind == "gevent":
+        more["limits"] = {"fork": COPIES}
     return Row(f"gunicorn {name}", command, needs, **{"signals": known, "looks": 0.1, "noise": noise, **both, **more})  # type: ignore[arg-type]
 
 
@@ -102,9 +105,7 @@ CONSOLES = [
             "console.py",
             needs=(by,),
             environment={variable: by, "PYTHONWARNINGS": "ignore"},
-            limits={"fork": "eventlet wants to be first: it says that some locks are not green"}
-            if (by, when) == ("eventlet", "after")
-            else {},
+            limits={"fork": COPIES},
         )
         for by in ("gevent", "eventlet")
         for when, variable in (("before", "PATCH"), ("after", "PATCH_LATE"))

@@ -286,12 +286,14 @@ def test_what_is_due_next(timer, gate):
 
 
 @pytest.mark.parametrize("wall", [False, True], ids=["monotonic", "wall"])
-def test_time_that_is_said_to_have_passed_wakes_the_timer(timer, wall):
+def test_time_that_is_said_to_have_passed_wakes_the_timer(timer, monkeypatch, wall):
     """advance() brings what is pending on either clock forward, by as much, and what becomes due is called."""
     calls = Calls()
+    monkeypatch.setattr(_timer, "WALL_CHECK", 60.0)
     now = time.time() if wall else time.monotonic()
     timer.insert(now + 2000, calls, "later", wall=wall)
     timer.insert(now + 1000, calls, "sooner", wall=wall)
+    threading.Event().wait(0.2)  # until it sleeps, which nobody announces
 
     timer.advance(1000)
 
@@ -424,11 +426,14 @@ def test_an_idle_timer_ends_its_thread_and_starts_another_when_it_is_needed(time
     calls = Calls()
     timer.call_soon(calls, "first")
     calls.wait()
-    timer.insert(time.monotonic() + 0.5, calls, "later")
+    timer.insert(time.monotonic() + 1000, calls, "far")
+    calls.threads[0].join(0.4)
+    timer.insert(time.monotonic() + 0.1, calls, "later")
     calls.wait()
     timer.call_soon(calls, "soon after")
     calls.wait()
     assert len(set(calls.threads)) == 1
+    timer.withdraw("far")
 
     calls.threads[0].join(WAIT)
     assert timer_threads() == []
@@ -443,11 +448,12 @@ def test_a_timer_whose_last_call_was_withdrawn_keeps_its_thread_a_while(timer):
     calls = Calls()
     timer.call_soon(calls)
     calls.wait()
-    timer.insert(time.monotonic() + 0.1, calls, "withdrawn")
+    timer.insert(time.monotonic() + 0.4, calls, "withdrawn")
+    calls.threads[0].join(0.2)
 
     timer.withdraw("withdrawn")
 
-    calls.threads[0].join(0.3)
+    calls.threads[0].join(0.5)
     assert calls.threads[0].is_alive()
 
 

@@ -278,6 +278,42 @@ def test_a_run_past_its_timeout_is_reported_at_once_with_its_stack(gate, record,
     assert "_bootstrap" not in warning.getMessage()
 
 
+def test_a_run_within_its_timeout_is_left_alone(gate, record):
+    """The timeout counts from the start of the attempt, and before it is over nothing is said or raised."""
+
+    class Patient(Job, timeout=60, interruptible=True):
+        def perform(self):
+            gate()
+            return self.should_stop
+
+    run = Patient.perform_async()
+    gate.entered()
+    threading.Event().wait(0.2)
+    gate.open()
+
+    assert run.result(WAIT) is False
+    assert record.data("job_overran") == []
+
+
+def test_what_perform_now_raises_shows_where_in_the_job():
+    """Its traceback leads to the line that raised, as that of a plain call does; the run's own holds no frames."""
+
+    class Broken(Job):
+        def perform(self):
+            self.in_a_helper()
+
+        def in_a_helper(self):
+            errors.append(ZeroDivisionError("mine"))
+            raise errors[0]
+
+    errors: list[ZeroDivisionError] = []
+    with pytest.raises(ZeroDivisionError, match="mine") as caught:
+        Broken.perform_now()
+
+    assert caught.value is errors[0]
+    assert [entry.name for entry in caught.traceback][-2:] == ["perform", "in_a_helper"]
+
+
 def test_checkpoint_raises_past_the_timeout(gate, record):
     """Past its timeout should_stop is true, checkpoint() raises RunTimeoutError, and that is the run's failure."""
 
