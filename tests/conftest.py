@@ -26,7 +26,7 @@ def gate() -> Iterator[Gate]:
     gate.open()
 
 
-_shared: set[int] = set()  # descriptors that may outlive a test
+_opened = 0  # descriptors by what several tests share, so far
 
 _lifecycle.watch_signals()  # as the first job class of a process does; what it lays is no test's
 
@@ -40,29 +40,6 @@ def descriptors() -> dict[int, str]:
     return found
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any]) -> Generator[None, object, object]:
-    """Note the descriptors of what several tests share."""
-    before = set() if fixturedef.scope == "function" else descriptors().keys()
-    value = yield
-    if fixturedef.scope != "function":
-        _shared.update(descriptors().keys() - before)
-    return value
-
-
-@pytest.fixture(autouse=True)
-def closed() -> Iterator[None]:
-    """See that the test leaves no descriptor open."""
-    before = descriptors().keys()
-
-    yield
-
-    if descriptors().keys() - before - _shared:
-        gc.collect()  # what hangs in a cycle is the collector's to close
-    left = {number: what for number, what in descriptors().items() if number not in before | _shared}
-    assert not left, f"the test has left descriptors open: {left}"
-
-
 def hooks() -> list[object]:
     """Return what the interpreter calls, and what the package calls, at certain moments."""
     return [
@@ -74,6 +51,29 @@ def hooks() -> list[object]:
         _threads._farewells,
         _commit._defer,
     ]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any]) -> Generator[None, object, object]:
+    """Count the descriptors of what several tests share."""
+    global _opened
+    before = len(descriptors())
+    value = yield
+    if fixturedef.scope != "function":
+        _opened += len(descriptors()) - before
+    return value
+
+
+@pytest.fixture(autouse=True)
+def closed() -> Iterator[None]:
+    """See that the test leaves no descriptor open."""
+    before = len(descriptors()) - _opened
+
+    yield
+
+    if len(descriptors()) - _opened > before:
+        gc.collect()  # what hangs in a cycle is the collector's to close
+    assert len(descriptors()) - _opened <= before, f"the test has left descriptors open: {descriptors()}"
 
 
 @pytest.fixture(autouse=True)

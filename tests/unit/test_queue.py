@@ -830,6 +830,7 @@ def test_a_run_on_which_its_worker_has_died_has_failed(struck, record, caplog, f
     assert bad.wait(WAIT)
     assert (bad.state, type(bad.error)) == (RunState.FAILED, MemoryError)
     assert bad.error.__traceback__ is None
+    assert bad.error.__context__ is None or bad.error.__context__.__traceback__ is None
     assert record.names(bad)[-1] == "job_failed"
     for _ in range(1000):  # it says so at its very end, which nobody announces
         if "a worker's thread died and is replaced" in caplog.messages:

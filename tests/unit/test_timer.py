@@ -430,10 +430,10 @@ def test_an_idle_timer_ends_its_thread_and_starts_another_when_it_is_needed(time
     calls.threads[0].join(0.4)
     timer.insert(time.monotonic() + 0.1, calls, "later")
     calls.wait()
+    timer.withdraw("far")
     timer.call_soon(calls, "soon after")
     calls.wait()
     assert len(set(calls.threads)) == 1
-    timer.withdraw("far")
 
     calls.threads[0].join(WAIT)
     assert timer_threads() == []
