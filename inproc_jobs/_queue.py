@@ -60,6 +60,7 @@ class JobQueue(queue.Queue[Run[Any]]):
         # The runs that wait for their time, each by itself: it goes from here to its level in a single call.
         self.scheduled: dict[Run[Any], Run[Any]] = {}
         self.retrying: dict[Run[Any], Run[Any]] = {}
+        self._unheld: set[Run[Any]] = set()  # those of them whose job_enqueued is being sent
         self.watches: dict[Run[Any], Watch] = {}  # of attempts with a timeout
         self._waits: deque[float] = deque(maxlen=SAMPLES)  # seconds
         self._runs: deque[float] = deque(maxlen=SAMPLES)  # seconds
@@ -258,6 +259,7 @@ class JobQueue(queue.Queue[Run[Any]]):
     def _announce_scheduled(self, run: Run[Any], when: float, *, wall: bool) -> None:
         held = False
         try:
+            self._unheld.add(run)
             self.scheduled[run] = run
             self.announce(run)
             with self.mutex:
@@ -270,6 +272,11 @@ class JobQueue(queue.Queue[Run[Any]]):
         finally:
             if not held:  # as above
                 self.scheduled.pop(run, None)
+            self._unheld.discard(run)
+
+    def delayed(self) -> list[Run[Any]]:
+        """Return the runs that wait for their time; not those that are still being announced as enqueued."""
+        return [run for run in (*self.scheduled, *self.retrying) if run not in self._unheld]
 
     def retry(self, run: Run[Any], error: BaseException, delay: float, tally: Tally) -> bool:
         """Have *run* tried again in *delay* seconds; False if it must stop, or the process is past its deadline."""
@@ -426,8 +433,9 @@ class JobQueue(queue.Queue[Run[Any]]):
         if run._state is not QUEUED:
             with self.mutex:
                 self._uncount(run)
+            error = sys.exception() or RuntimeError("its worker died")
             # A copy: the error itself goes on through the thread's frames, which would hang on to it.
-            if not run._close(FAILED, copied(sys.exception() or RuntimeError("its worker died"))):
+            if not hasattr(run, "_open") or not run._close(FAILED, copied(error)):
                 run._settle()  # it has died on closing it
             return
         with self.mutex:

@@ -234,7 +234,7 @@ class Runtime:
         """Discard whatever is left, and add it to *discarded*, as what comes late will be."""
         me = threading.get_ident()
         for queue in self.queues():
-            for run in (*queue.sweep(me, discarded), *queue.scheduled, *queue.retrying):
+            for run in (*queue.sweep(me, discarded), *queue.delayed()):
                 if queue.discard(run):
                     queue.stop(run)
             queue.left.clear()

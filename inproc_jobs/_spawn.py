@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import logging
 import signal
 import sys
 import threading
@@ -59,6 +60,14 @@ def join(thread: threading.Thread, seconds: float) -> None:
     if thread is not threading.current_thread():
         with suppress(RuntimeError, AssertionError):  # of a dummy thread: an assertion up to Python 3.12
             thread.join(max(0.0, seconds))
+
+
+def gravity(error: RuntimeError) -> int:
+    """Return at which level to log that no thread can be had.
+
+    Python 3.12.0 to 3.12.2 start none once the main one has ended, which is nobody's error.
+    """
+    return logging.DEBUG if "interpreter shutdown" in str(error) else logging.ERROR
 
 
 def patched() -> bool:

@@ -21,7 +21,7 @@ from typing import Any, Protocol
 from . import _clock, _report
 from ._mover import mover
 from ._run import acting_thread
-from ._spawn import hear, join
+from ._spawn import gravity, hear, join
 from ._timer import Timer
 from .errors import DeadlockError
 
@@ -171,9 +171,7 @@ class Threads:
             return True
         except RuntimeError as error:
             # Nothing is lost: what is ready stays so, such workers as there are take it, and _expect asks again.
-            # Python 3.12.0 to 3.12.2 start no thread once the main one has ended, which is nobody's error.
-            level = logging.DEBUG if "interpreter shutdown" in _report.text(error) else logging.ERROR
-            _report.log(_logger, level, "no thread for a worker: %s", _report.describe(error))
+            _report.log(_logger, gravity(error), "no thread for a worker: %s", _report.describe(error))
         if not self._serving:
             self.serve_here()
         return False

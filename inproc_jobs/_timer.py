@@ -13,7 +13,7 @@ from heapq import heapify, heappop, heappush
 from typing import Any
 
 from . import _clock, _lifecycle, _report
-from ._spawn import join, spawn
+from ._spawn import gravity, join, spawn
 
 LINGER = 10.0  # seconds the thread stays without an entry
 AGAIN = 1.0  # seconds until a call that has raised is made once more
@@ -161,7 +161,7 @@ class Timer:
             spawn(self._main, "inproc_jobs-timer")
             alive = True
         except RuntimeError as error:
-            _report.log(_logger, logging.ERROR, "no thread for the timer: %s", _report.describe(error))
+            _report.log(_logger, gravity(error), "no thread for the timer: %s", _report.describe(error))
         finally:
             self._alive = alive  # if not, the next entry tries again
 

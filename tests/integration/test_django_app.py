@@ -25,7 +25,7 @@ pytest.importorskip("uvicorn")
 from django_example import EXAMPLE, SERVERS, TROUBLE, Database, ServedSite, Site, make_database, serve  # noqa: E402
 
 SHUTDOWN_TIMEOUT = 8.0  # seconds; the site's setting
-INSTALLATION = 100.0  # seconds that the first start may take
+INSTALLATION = 300.0  # seconds that the first start may take
 
 needs_tasks = pytest.mark.skipif(django.VERSION < (6, 1), reason="the site uses django.tasks from Django 6.1 on")
 
@@ -269,6 +269,7 @@ def launch(*options: str) -> Iterator[Site]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 @pytest.mark.usefixtures("installed")
 @pytest.mark.parametrize("options", [(), ("--asgi",)], ids=["wsgi", "asgi"])
 def test_the_launcher_shows_the_site_and_stops_cleanly_on_ctrl_c(options: tuple[str, ...]):
@@ -286,6 +287,7 @@ def test_the_launcher_shows_the_site_and_stops_cleanly_on_ctrl_c(options: tuple[
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 @pytest.mark.usefixtures("installed")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_the_launcher_takes_the_server_with_it(number: int):

@@ -25,7 +25,7 @@ from smtp import HOST, SmtpServer, free_port
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "flask_app"
 SHUTDOWN_TIMEOUT = 8.0  # seconds; the default of the package
-INSTALLATION = 60.0  # seconds that the first start may take
+INSTALLATION = 300.0  # seconds that the first start may take
 
 # gunicorn takes its sync worker for a threaded one if it is given more than one thread.
 WORKERS = {"sync": ("--worker-class=sync", "--threads=1"), "gthread": ("--worker-class=gthread", "--threads=4")}
@@ -264,6 +264,7 @@ def launch() -> Iterator[Site]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 @pytest.mark.usefixtures("installed")
 def test_the_launcher_shows_the_app_and_stops_cleanly_on_ctrl_c():
     """One command serves the app and an inbox; at Ctrl-C the accepted mails are still sent, and nobody complains."""
@@ -279,6 +280,7 @@ def test_the_launcher_shows_the_app_and_stops_cleanly_on_ctrl_c():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 @pytest.mark.usefixtures("installed")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_the_launcher_takes_the_server_with_it(number: int):
@@ -293,6 +295,7 @@ def test_the_launcher_takes_the_server_with_it(number: int):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 @pytest.mark.usefixtures("installed")
 def test_the_launcher_says_that_its_port_is_taken(smtp: SmtpServer):
     """A port in use is no traceback but a sentence that says what to do."""

@@ -8,7 +8,7 @@ import textwrap
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from types import FrameType
+from types import CodeType
 from typing import Any
 
 import pytest
@@ -122,22 +122,32 @@ def in_threads() -> Callable[..., None]:
 
 @pytest.fixture
 def struck() -> Callable[[str], AbstractContextManager[list[str]]]:
-    """Have a MemoryError strike as a function of the package is entered, once, in a thread that starts meanwhile."""
+    """Have a MemoryError strike as a function of the package is entered, once, in whichever thread comes first."""
+    if sys.version_info < (3, 12):
+        pytest.skip("needs sys.monitoring")
+    monitoring, tool = sys.monitoring, 5
 
     @contextmanager
     def strike_at(function: str) -> Iterator[list[str]]:
         strikes: list[str] = []
 
-        def strike(frame: FrameType, *_: object) -> None:
-            if not strikes and frame.f_code.co_qualname == function:
+        def strike(code: CodeType, _: int) -> object:
+            if code.co_qualname != function or "inproc_jobs" not in code.co_filename:
+                return monitoring.DISABLE
+            if not strikes:
                 strikes.append(function)
                 raise MemoryError(function)
+            return None
 
-        before = threading.gettrace()
-        threading.settrace(strike)
+        monitoring.use_tool_id(tool, "struck")
+        monitoring.register_callback(tool, monitoring.events.PY_START, strike)
+        monitoring.restart_events()
+        monitoring.set_events(tool, monitoring.events.PY_START)
         try:
             yield strikes
         finally:
-            threading.settrace(before)
+            monitoring.set_events(tool, 0)
+            monitoring.register_callback(tool, monitoring.events.PY_START, None)
+            monitoring.free_tool_id(tool)
 
     return strike_at

@@ -133,3 +133,22 @@ def test_what_is_left_behind_does_not_follow():
         kept.reset(tokens[1])
 
     assert run.result(WAIT) == ("unset", "the caller's")
+
+
+def test_a_carrier_that_carries_nothing_is_passed_over(carry):
+    """Of several carriers, only those that captured something are entered; one that is registered twice, once."""
+    entered: list[str] = []
+
+    def entrance(what: str):
+        entered.append(what)
+        return nullcontext()
+
+    nothing, something = (lambda: None), (lambda: "tenant")
+    for capture in (nothing, something, something):
+        carry(capture, entrance)
+
+    class Mail(Job):
+        def perform(self):
+            return list(entered)
+
+    assert Mail.perform_async().result(WAIT) == ["tenant"]

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from inproc_jobs import Job, RunState, _commit, configure, drain, job
+from inproc_jobs import Job, RunState, _commit, configure, drain, job, stats
 from inproc_jobs.errors import DeadlockError, QueueFullError, RunDiscardedError
 
 WAIT = 10.0
@@ -211,3 +211,22 @@ def test_the_settings_stay():
     """The option is the job's; the process has none for it."""
     with pytest.raises(TypeError, match="on_commit"):
         configure(on_commit=True)
+
+
+def test_what_waits_for_a_commit_says_so(transactions):
+    """The call that a framework keeps, and logs if it must, names the run; to make it again changes nothing."""
+
+    @job(on_commit=True)
+    def mail():
+        return "sent"
+
+    run = mail.perform_async()
+    ((call, _),) = transactions.calls
+    assert repr(call) == f"<admission of {run!r}>"
+
+    call()
+    assert run.result(WAIT) == "sent"
+    call()
+
+    assert drain(WAIT)
+    assert stats()[run.job_name].succeeded == 1

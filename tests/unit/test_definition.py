@@ -165,3 +165,13 @@ def test_the_end_of_a_thread(caplog):
         _threads._farewells = before
     assert called == [worker]
     assert "farewell" in caplog.text
+
+
+def test_a_function_written_in_c_takes_what_it_takes():
+    """Without a signature to check, wrong arguments are the run's failure."""
+    largest = job(max, name="largest")
+
+    assert largest.perform_async(1, 3, 2).result(WAIT) == 3
+    with pytest.raises(TypeError):
+        largest.perform_async().result(WAIT)
+    assert repr(largest.__job__) == "<Definition of largest>"

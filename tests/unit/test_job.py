@@ -412,3 +412,53 @@ def test_a_keyword_called_self_does_not_fit():
     with pytest.raises(TypeError, match="multiple values for argument 'self'"):
         Mail.perform_async(self=1)
     assert Mail.perform_async(other=1).result(WAIT) == {"other": 1}
+
+
+def test_a_perform_that_is_no_function_is_refused():
+    """What is wrong with a class is said when it is made, by name."""
+    with pytest.raises(TypeError, match="perform must be a method, not 5"):
+
+        class Five(Job):
+            perform = 5
+
+
+def test_a_constructor_that_needs_arguments_is_refused():
+    """Each attempt makes an instance, and has nothing to give it."""
+    with pytest.raises(TypeError, match="__init__ must take no arguments"):
+
+        class Needy(Job):
+            def __init__(self, address):
+                self.address = address
+
+            def perform(self):
+                pass
+
+    class Content(Job):
+        def __init__(self, address="ada"):
+            self.address = address
+
+        def perform(self):
+            return self.address
+
+    assert Content.perform_async().result(WAIT) == "ada"
+
+
+def test_a_job_without_a_perform_says_so():
+    """A base class has nothing to perform."""
+    with pytest.raises(NotImplementedError, match="Job defines no perform"):
+        Job().perform()
+
+
+def test_the_logger_of_a_run_takes_a_percent_sign_as_it_is(caplog):
+    """Only with arguments is a message a format."""
+    caplog.set_level("INFO")
+
+    class Discount(Job, name="50%"):
+        def perform(self):
+            self.logger.info("100% sure")
+            self.logger.info("%d%% sure", 99)
+
+    run = Discount.perform_async()
+    assert run.wait(WAIT)
+
+    assert caplog.messages == [f"[50% {run.id}] 100% sure", f"[50% {run.id}] 99% sure"]

@@ -272,3 +272,17 @@ def test_a_name_is_free_again_when_its_class_is_gone():
             pass
 
     assert Letter.__job__.name == "a passing name"
+
+
+def test_the_repr_of_options_shows_them_all():
+    """What a class ended up with can be read in a debugger."""
+
+    class Mail(Job, workers=7):
+        def perform(self):
+            pass
+
+    shown = repr(Mail.__job__.options)
+
+    assert shown.startswith("Options(")
+    assert "workers=7" in shown
+    assert "max_queue=10000" in shown

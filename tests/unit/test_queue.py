@@ -7,11 +7,12 @@ import queue
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 
 import pytest
 
 from inproc_jobs import Discard, Job, RunState, configure, current_run, drain, shutdown, signals, stats
-from inproc_jobs.errors import QueueFullError, RejectedError, ScheduleFullError, ShutdownError
+from inproc_jobs.errors import QueueFullError, RejectedError, RunDiscardedError, ScheduleFullError, ShutdownError
 
 WAIT = 10.0  # seconds
 
@@ -804,7 +805,7 @@ def test_a_run_whose_announcement_outlasts_the_shutdown_is_discarded_by_name(rec
         run = Mail.perform_in(delay) if delay else Mail.perform_async()
 
     assert (run.state, run.reason) == (RunState.DISCARDED, "shutdown")
-    assert record.names(run) == ["job_enqueued", "job_discarded"]
+    assert sorted(record.names(run)) == ["job_discarded", "job_enqueued"]  # blinker calls receivers in no order
     seen = stats()[Mail.__job__.name]
     assert (seen.queued, seen.scheduled, seen.discarded) == (0, 0, 1)
 
@@ -857,3 +858,130 @@ def test_a_run_that_its_worker_had_not_started_is_performed_by_another(struck, c
     assert order == [0, 1, 2]
     assert [run.attempt for run in runs] == [1, 1, 1]
     assert stats()[Mail.__job__.name].succeeded == 3
+
+
+@pytest.mark.parametrize("announced", [False, True], ids=["unheard", "announced"])
+@pytest.mark.parametrize("function", ["Timer.insert", "JobQueue._put_announced"])
+def test_an_enqueue_that_runs_out_of_memory_was_not_accepted_or_is_performed(struck, record, announced, function):
+    """A MemoryError that comes out of an enqueue leaves nothing behind that counts, and nothing that is lost."""
+    if not announced:
+        record.disconnect()
+
+    class Mail(Job):
+        def perform(self):
+            pass
+
+    with struck(function) as strikes, suppress(MemoryError):
+        if function == "Timer.insert":
+            Mail.perform_in(0.01)
+        else:
+            Mail.perform_async()
+
+    assert bool(strikes) is (function == "Timer.insert" or announced)
+    record.connect()
+    assert Mail.perform_async().wait(WAIT)
+    assert drain(WAIT)
+    seen = stats()[Mail.__job__.name]
+    assert (seen.queued, seen.scheduled, seen.failed) == (0, 0, 0)
+
+
+def test_retries_fill_the_schedule_and_then_new_runs_are_refused():
+    """A retry is never refused; what it takes of max_scheduled, new runs of its class do not get."""
+    configure(max_scheduled=1)
+    try:
+
+        class Mail(Job, retry=lambda attempt, error: 1000.0):
+            def perform(self, fails=True):
+                if fails:
+                    raise OSError
+
+        retried = Mail.perform_async()
+        for _ in range(1000):
+            if retried.state is RunState.RETRYING:
+                break
+            threading.Event().wait(0.01)
+        with pytest.raises(ScheduleFullError):
+            Mail.perform_async(False)
+        assert retried.cancel()
+        assert Mail.perform_async(False).wait(WAIT)
+    finally:
+        configure(max_scheduled=200_000)
+
+
+def test_a_run_whose_retry_a_shutdown_overtakes_has_failed(record):
+    """A receiver of job_retried may shut down; there is no other attempt then, and the error is the run's."""
+
+    class Mail(Job, retry=lambda attempt, error: 0.0):
+        def perform(self):
+            raise OSError("the mail")
+
+    def stop(sender, run, **extra):
+        shutdown(timeout=0)
+
+    with signals.job_retried.connected_to(stop):
+        run = Mail.perform_async()
+        assert run.wait(WAIT)
+
+    assert (run.state, type(run.error)) == (RunState.FAILED, OSError)
+    assert record.names(run)[-1] == "job_failed"
+
+
+def test_a_run_that_is_shut_down_while_it_is_announced_is_not_performed_now(record):
+    """It has a thread already, and is discarded there."""
+
+    class Mail(Job):
+        def perform(self):
+            pytest.fail("it was performed")
+
+    def stop(sender, run, **extra):
+        other = threading.Thread(target=shutdown, args=(0,))
+        other.start()
+        other.join(WAIT)
+
+    with signals.job_enqueued.connected_to(stop), pytest.raises(RunDiscardedError, match="shutdown"):
+        Mail.perform_now()
+
+    assert sorted(name for name, _, data in record.sent if "run" in data) == ["job_discarded", "job_enqueued"]
+
+
+def test_the_oldest_is_discarded_for_a_run_that_a_shutdown_refuses(gate, record):
+    """A receiver that hears of the discarded one may shut down; then the new one is refused, as any other."""
+
+    class Mail(Job, workers=1, max_queue=1, when_full="discard_oldest"):
+        def perform(self, gate=None):
+            if gate:
+                gate()
+
+    Mail.perform_async(gate)
+    gate.entered()
+    oldest = Mail.perform_async()
+
+    def stop(sender, run, **extra):
+        shutdown(timeout=0)
+
+    with signals.job_discarded.connected_to(stop), pytest.raises(ShutdownError):
+        Mail.perform_async()
+
+    assert (oldest.state, oldest.reason) == (RunState.DISCARDED, "queue_full")
+    gate.open()
+
+
+def test_a_queue_can_be_read_as_the_standard_librarys(gate):
+    """It is a queue.Queue: what waits can be taken out of it, the highest priority first."""
+
+    class Mail(Job, workers=1):
+        def perform(self, gate=None):
+            if gate:
+                gate()
+
+    Mail.perform_async(gate)
+    gate.entered()
+    low, high = Mail.perform_async(), Mail.using(priority=5).perform_async()
+    waiting = Mail.__job__.queue
+
+    assert isinstance(waiting, queue.Queue)
+    assert [waiting.get_nowait(), waiting.get_nowait()] == [high, low]
+    with pytest.raises(queue.Empty):
+        waiting.get_nowait()
+    for run in (low, high):
+        run.cancel()

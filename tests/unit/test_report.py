@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from inproc_jobs import Discard, Job, drain, job
+from inproc_jobs import Discard, Job, drain, job, signals
 
 WAIT = 10.0  # seconds
 
@@ -342,3 +342,35 @@ def test_a_broken_record_factory_harms_no_run():
         logging.setLogRecordFactory(before)
 
     assert [run.state.value for run in runs] == ["failed", "succeeded", "failed"]
+
+
+def test_a_chain_of_errors_that_leads_back_to_itself_is_written_once(caplog):
+    """Two errors may be each other's cause."""
+
+    class Mail(Job):
+        def perform(self):
+            first, second = ValueError("first"), LookupError("second")
+            first.__cause__, second.__cause__ = second, first
+            raise first
+
+    assert Mail.perform_async().wait(WAIT)
+
+    (record,) = caplog.records
+    assert record.exc_text.count("ValueError: first") == 1
+    assert record.exc_text.count("LookupError: second") == 1
+
+
+def test_a_ctrl_c_in_the_main_thread_goes_through_a_receiver():
+    """A receiver that is struck by it does not swallow it: it is for the program, not for the receiver."""
+
+    def struck(sender, run, **extra):
+        raise KeyboardInterrupt
+
+    class Mail(Job):
+        def perform(self):
+            pass
+
+    with signals.job_enqueued.connected_to(struck), pytest.raises(KeyboardInterrupt):
+        Mail.perform_async()
+
+    assert drain(WAIT)

@@ -147,3 +147,8 @@ def test_later_refuses_a_wrong_delay(delay, error):
 def test_later_takes_seconds_or_a_timedelta():
     """Both give float seconds."""
     assert Retry.Later(30).delay == Retry.Later(timedelta(seconds=30)).delay == 30.0
+
+
+def test_equal_policies_have_one_hash():
+    """A policy may be a key, as what is frozen may."""
+    assert len({Retry(attempts=3), Retry(attempts=3), Retry(attempts=4)}) == 2

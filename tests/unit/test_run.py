@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextvars
 import gc
 import logging
 import re
@@ -1142,3 +1143,51 @@ def test_a_run_knows_its_jobs_name():
     assert run.wait(WAIT)
     assert run.job_name == "post"
     assert stats()[run.job_name].succeeded == 1
+
+
+def test_a_task_that_is_cancelled_in_the_moment_the_run_ends_is_cancelled(gate):
+    """The end of the run comes to a future that nobody waits for any more, and harms nobody."""
+    run = Passing.perform_async(gate)
+
+    async def main():
+        task = asyncio.create_task(_result(run))
+        await asyncio.sleep(0)
+        gate.open()
+        run.wait(WAIT)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await asyncio.sleep(0.01)
+
+    asyncio.run(main())
+
+    assert run.state is RunState.SUCCEEDED
+
+
+def test_what_a_coroutine_has_left_behind_may_wait_when_its_run_is_over():
+    """A context that was copied in a job acts for itself once the job has ended."""
+
+    class Copying(Job):
+        async def perform(self):
+            return contextvars.copy_context()
+
+    context = Copying.perform_async().result(WAIT)
+
+    assert context.run(lambda: Passing.perform_async("value").result(WAIT)) == "value"
+
+
+def test_an_error_that_strikes_the_waking_leaves_nobody_asleep(gate, struck):
+    """Whoever waits for a run is woken, also if the first call to do so runs out of memory."""
+    run = Passing.perform_async(gate)
+    gate.entered()
+    woken: list[bool] = []
+    waiter = threading.Thread(target=lambda: woken.append(run.wait()))
+    waiter.start()
+    _until(lambda: run._waiters)
+
+    with struck("Run._wake") as strikes:
+        gate.open()
+        waiter.join(WAIT)
+
+    assert strikes
+    assert woken == [True]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import _thread
 import threading
 import time
 
 import pytest
 
-from inproc_jobs import Job, RunState, configure, drain, restart, shutdown, stats
+from inproc_jobs import Job, RunState, _threads, configure, drain, restart, shutdown, stats
+from inproc_jobs._timer import Timer
 
 WAIT = 10.0  # seconds
 
@@ -324,3 +326,83 @@ def test_fewer_max_threads_hold_for_those_that_live(max_threads, gate):
         threading.Event().wait(0.01)
     assert len(left) <= 2
     assert len(workers_alive()) <= 2
+
+
+def no_thread(*_: object) -> int:
+    raise RuntimeError("can't start new thread")
+
+
+def test_without_any_thread_a_drain_does_the_work_itself(monkeypatch, caplog):
+    """Where no thread is to be had, what was accepted is performed by whoever waits for it."""
+
+    class Mail(Job):
+        def perform(self):
+            return threading.current_thread()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_thread, "start_new_thread", no_thread)
+        patch.setattr(threading.Thread, "start", no_thread)
+        run, later = Mail.perform_async(), Mail.perform_in(0.05)
+
+        assert drain(WAIT)
+
+    assert run.result(0) is later.result(0) is threading.current_thread()
+    assert "no thread for the timer: RuntimeError: can't start new thread" in caplog.messages
+    assert Mail.perform_async().result(WAIT) is not threading.current_thread()
+
+
+def test_without_threads_for_workers_the_timers_does_the_work(monkeypatch, caplog):
+    """A thread that was started with the raw call serves itself, and those that wait for a thread."""
+
+    class Mail(Job):
+        def perform(self):
+            return threading.get_ident()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_thread)
+        runs = [Mail.perform_async() for _ in range(3)]
+
+        assert len({run.result(WAIT) for run in runs} - {threading.get_ident()}) == 1
+
+    assert "no thread for a worker: RuntimeError: can't start new thread" in caplog.messages
+
+
+def test_a_thread_that_does_not_come_is_asked_for_again(monkeypatch, gate):
+    """An executor's thread may die before its first line; another one is started, by another executor."""
+    monkeypatch.setattr(_threads, "ARRIVAL", 0.05)
+    start = threading.Thread.start
+    lost: list[threading.Thread] = []
+
+    def lose_the_first(thread: threading.Thread) -> None:
+        if thread.name.startswith("inproc_jobs-worker") and not lost:
+            lost.append(thread)
+            thread._target, thread._args = int, ()
+        start(thread)
+
+    class Mail(Job):
+        def perform(self):
+            return "sent"
+
+    monkeypatch.setattr(threading.Thread, "start", lose_the_first)
+
+    assert Mail.perform_async().result(WAIT) == "sent"
+    assert len(lost) == 1
+
+
+def test_a_thread_does_not_wait_for_itself():
+    """A timer that is stopped by what it calls returns at once."""
+    stopped: list[float] = []
+    timer = Timer(10)
+
+    def stop(_: object) -> None:
+        started = time.monotonic()
+        timer.stop(started + WAIT)
+        stopped.append(time.monotonic() - started)
+
+    timer.call_soon(stop)
+
+    for _ in range(1000):
+        if stopped:
+            break
+        threading.Event().wait(0.01)
+    assert stopped[0] < 1
