@@ -113,6 +113,8 @@ class Threads:
                 asked = True
             finally:
                 self.asked = self.asked and asked  # unless a MemoryError or a signal handler has got in between
+        elif self._starting and not self._stopped:
+            self._timer.revive()  # which looks for those that have not come; there may have been no thread for it
 
     def _shortage(self) -> int:
         """How many threads more there should be."""

@@ -1149,15 +1149,20 @@ def test_a_task_that_is_cancelled_in_the_moment_the_run_ends_is_cancelled(gate):
     """The end of the run comes to a future that nobody waits for any more, and harms nobody."""
     run = Passing.perform_async(gate)
 
+    def later(seconds):
+        moment = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().call_later(seconds, moment.set_result, None)
+        return moment
+
     async def main():
         task = asyncio.create_task(_result(run))
-        await asyncio.sleep(0)
+        await later(0)
         gate.open()
         run.wait(WAIT)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        await asyncio.sleep(0.01)
+        await later(0.01)
 
     asyncio.run(main())
 
