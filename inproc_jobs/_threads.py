@@ -138,7 +138,7 @@ class Threads:
 
     def _submit(self, ticket: object) -> bool:
         with self._submitting:
-            if self._detached:
+            if self._detached or self._stopped:  # a stop drops the executor only once
                 return False
             if self._executor is None:
                 self._executor = ThreadPoolExecutor(self.max_threads, NAME)

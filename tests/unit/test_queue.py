@@ -111,6 +111,24 @@ def test_block_waits_for_room(gate):
     assert run.state is RunState.SUCCEEDED
 
 
+def test_a_blocked_producer_gets_in_as_soon_as_there_is_room(gate):
+    """It is told by the worker that takes a run, and does not wait for its own timeout."""
+
+    class Mail(Job, workers=1, max_queue=1, when_full="block", block_timeout=60):
+        def perform(self, gate=None):
+            if gate:
+                gate()
+
+    fill(Mail, gate, waiting=1)
+    producer = threading.Thread(target=Mail.perform_async)
+    producer.start()
+    threading.Event().wait(0.2)
+    gate.open()
+
+    producer.join(5)
+    assert not producer.is_alive()
+
+
 def test_block_raises_after_its_timeout(gate, record):
     """when_full="block" waits block_timeout seconds and no longer."""
 
@@ -900,8 +918,9 @@ def test_retries_fill_the_schedule_and_then_new_runs_are_refused():
             if retried.state is RunState.RETRYING:
                 break
             threading.Event().wait(0.01)
-        with pytest.raises(ScheduleFullError):
+        with pytest.raises(ScheduleFullError, match="max_scheduled") as caught:
             Mail.perform_async(False)
+        assert (caught.value.job, caught.value.limit) == (retried.job_name, 1)
         assert retried.cancel()
         assert Mail.perform_async(False).wait(WAIT)
     finally:

@@ -1196,3 +1196,31 @@ def test_an_error_that_strikes_the_waking_leaves_nobody_asleep(gate, struck):
 
     assert strikes
     assert woken == [True]
+
+
+def test_several_workers_may_wait_for_the_one_at_work(make_gate):
+    """Each waits for the thread that performs the run, and none for itself."""
+
+    class Crowd(Job, workers=4):
+        def perform(self, what):
+            return what()
+
+    working, waiting = make_gate(), [make_gate() for _ in range(3)]
+    run = Crowd.perform_async(working)
+    working.entered()
+
+    def wait_behind(gate):
+        def wait():
+            gate()
+            return run.wait(WAIT)
+
+        return wait
+
+    others = [Crowd.perform_async(wait_behind(gate)) for gate in waiting]
+    for gate in waiting:
+        gate.entered()
+        gate.open()
+    threading.Event().wait(0.1)
+    working.open()
+
+    assert [other.result(WAIT) for other in others] == [True] * 3

@@ -459,3 +459,23 @@ def test_a_run_keeps_the_end_that_was_announced(gate):
 
     assert run.cancel() is False
     assert (run.state, run.reason) == (RunState.DISCARDED, "shutdown")
+
+
+def test_a_drain_ends_as_soon_as_a_run_in_a_callers_thread_has(gate):
+    """It is woken by the last run, whoever performs it."""
+    caller = threading.Thread(target=Passing.perform_now, args=(gate,))
+    drained: list[tuple[bool, float]] = []
+    caller.start()
+    gate.entered()
+    waiter = threading.Thread(target=lambda: drained.append((drain(WAIT), time.monotonic())))
+    waiter.start()
+    threading.Event().wait(0.2)
+
+    opened = time.monotonic()
+    gate.open()
+
+    waiter.join(WAIT)
+    caller.join(WAIT)
+    ((done, when),) = drained
+    assert done
+    assert when - opened < 2

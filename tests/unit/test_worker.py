@@ -7,6 +7,7 @@ import contextvars
 import logging
 import threading
 import time
+import tracemalloc
 from datetime import timedelta
 
 import pytest
@@ -774,3 +775,59 @@ def test_a_later_that_makes_no_sense_fails_its_run_alone(delay):
     assert Mail.perform_in(0.01).wait(WAIT)
 
     assert (failed.state, failed.attempt) == (RunState.FAILED, 1)
+
+
+def test_a_run_past_its_timeout_in_its_callers_thread_is_reported(gate, record, caplog):
+    """perform_now has no worker's place to give up, and says the same."""
+
+    class Slow(Job, timeout=0.02):
+        def perform(self):
+            _until(lambda: record.data("job_overran"))
+            return self.should_stop
+
+    assert Slow.perform_now() is True
+
+    assert len(record.data("job_overran")) == 1
+    _until(lambda: caplog.messages)
+    (warning,) = caplog.messages
+    assert "is past its timeout of 0.02 s" in warning
+
+
+def test_the_log_says_when_and_why_a_run_is_tried_again(caplog):
+    """At a level for who looks for it, with the run that it is about."""
+    caplog.set_level(logging.INFO, "inproc_jobs")
+
+    class Mail(Job, retry=lambda attempt, error: 0.015 if attempt == 1 else None):
+        def perform(self):
+            if self.run.attempt == 1:
+                raise OSError("no route\nto host")
+
+    run = Mail.perform_async()
+    assert run.wait(WAIT)
+
+    (said,) = caplog.records
+    assert (said.name, said.levelname, said.run_id) == ("inproc_jobs._queue", "INFO", run.id)
+    assert (
+        f"<Run {run.id} of {run.job_name}: running, attempt 1> is tried again in 0.015 s: OSError: no route\\nto host"
+    ) in caplog.text
+
+
+def test_runs_in_their_callers_thread_leave_nothing_behind():
+    """Thousands of them do not fill the memory, and each is counted."""
+
+    class Mail(Job):
+        def perform(self):
+            pass
+
+    tracemalloc.start()
+    try:
+        for number in range(3000):
+            if number == 1000:
+                before = tracemalloc.get_traced_memory()[0]
+            Mail.perform_now()
+        grown = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+
+    assert grown < 100_000
+    assert stats()[Mail.__job__.name].succeeded == 3000
