@@ -91,6 +91,8 @@ def fresh(closed: None) -> Iterator[None]:
 
     inproc_jobs.shutdown(timeout=TIMEOUT)
     for thread in set(threading.enumerate()) - threads_before:
+        if isinstance(thread, threading._DummyThread):
+            continue  # a raw thread that asked for its name: Pythons before 3.13 list it for ever
         with suppress(RuntimeError):  # it is being started, by what has just been told to end
             thread.join(TIMEOUT)
             assert not thread.is_alive(), f"the test has left {thread.name} behind"
