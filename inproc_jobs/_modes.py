@@ -55,8 +55,8 @@ class HeldTimer(Timer):
             held, self._held = sorted(self._held), []
         return [run for _, _, run in held]
 
-    def full(self) -> bool:
-        return super().full() or len(self._held) >= self.limit
+    def size(self) -> int:
+        return super().size() + len(self._held)
 
     def next_due(self, function: Callable[[Any], object]) -> float | None:
         if function is not readmit:

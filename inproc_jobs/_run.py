@@ -451,8 +451,12 @@ def copied(error: BaseException) -> BaseException:
 
 
 def _set_ended(ended: Any) -> None:
-    if not ended.done():
-        ended.set_result(None)
+    try:
+        if not ended.done():
+            ended.set_result(None)
+    finally:
+        if not ended.done():
+            ended.set_result(None)  # once more, for an error may have struck the first, which the loop only logs
 
 
 def current_run() -> Run[Any] | None:

@@ -70,6 +70,7 @@ class Runtime:
         self.timer: Timer = self.timer_class(settings.max_scheduled)
         self.threads: Threads = self.threads_class(self.timer, settings.max_threads)
         self.timer.after_call = self.threads.tell
+        self.timer.counted = self._delayed
 
     def __repr__(self) -> str:
         return f"<Runtime of process {self.pid}: {len(self._queues)} queues{', closed' if self._closed else ''}>"
@@ -105,6 +106,10 @@ class Runtime:
     def queues(self) -> list[JobQueue]:
         """Return the queues there are."""
         return [queue for reference in list(self._queues) if (queue := reference()) is not None]
+
+    def _delayed(self) -> int:
+        """Return how many runs wait for their time or their next attempt."""
+        return sum(len(queue.scheduled) + len(queue.retrying) for queue in self.queues())
 
     def quiet(self, deadline: float) -> bool:
         """Return whether nothing is left to do that could be done until *deadline* (monotonic)."""

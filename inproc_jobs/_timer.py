@@ -41,6 +41,7 @@ class Timer:
         self._changed = threading.Condition(self._lock)
         self.inserted: int = 0  # calls asked for so far
         self.after_call: Callable[[], object] = int  # called after each call
+        self.counted: Callable[[], int] = self.size  # how many of the pending calls the limit is for
         self._calling: Entry | None = None
         self._delays: list[Entry] = []  # a heap by monotonic seconds
         self._moments: list[Entry] = []  # a heap by wall-clock seconds
@@ -76,9 +77,13 @@ class Timer:
         while (entry := self._due()) is not None:
             self._call(entry)
 
+    def size(self) -> int:
+        """Return how many calls are pending, those included that have been withdrawn and not cleared out yet."""
+        return len(self._delays) + len(self._moments)
+
     def full(self) -> bool:
         """Return whether as many calls are pending as should be; ``insert`` takes more all the same."""
-        return len(self._delays) + len(self._moments) - len(self._void) >= self.limit
+        return self.size() >= self.limit and self.counted() >= self.limit
 
     def call_soon(self, function: Callable[[Any], object], argument: Any = None) -> None:
         """Have ``function(argument)`` called as soon as the thread comes to it."""
@@ -88,7 +93,7 @@ class Timer:
         """Have the call with *argument* not made; the heap is cleared out once half of it is void."""
         with self._lock:
             self._void.add(argument)
-            if len(self._void) * 2 > len(self._delays) + len(self._moments):
+            if len(self._void) * 2 > self.size():
                 for heap in (self._delays, self._moments):
                     heap[:] = [entry for entry in heap if entry[3] not in self._void]
                     heapify(heap)

@@ -39,6 +39,7 @@ from inproc_jobs.errors import (
     RunCancelledError,
     RunDiscardedError,
     RunTimeoutError,
+    ScheduleFullError,
     ShutdownError,
     WrongProcessError,
 )
@@ -554,13 +555,11 @@ class Machine(RuleBasedStateMachine):
         if self.report is not None:
             self.refused(entry, call, ShutdownError)
             return
-        scarce = self.is_scarce() and any(
-            one.state is RETRYING for one in self.entries.values() if one.job == entry.job
-        )
-        if len(line) < MAX_QUEUE[entry.job]:
-            if scarce and self.might_be_refused(entry, call):
-                return
-            self.admit(entry, QUEUED, None if scarce else call)
+        retries = any(one.state is RETRYING for one in self.entries.values() if one.job == entry.job)
+        if retries and self.pending() >= self.limit:
+            self.refused(entry, call, ScheduleFullError)
+        elif len(line) < MAX_QUEUE[entry.job]:
+            self.admit(entry, QUEUED, call)
         elif when_full in ("raise", "block"):
             self.refused(entry, call, QueueFullError)
         elif when_full == "caller_runs":
@@ -586,32 +585,18 @@ class Machine(RuleBasedStateMachine):
         if self.report is not None:
             self.refused(entry, call, ShutdownError)
             return
-        pending = sum(one.state in (SCHEDULED, RETRYING) for one in self.entries.values())
-        if pending >= self.limit:
-            self.refused(entry, call, QueueFullError)
-            return
-        if self.is_scarce() and self.might_be_refused(entry, call):
+        if self.pending() >= self.limit:
+            self.refused(entry, call, ScheduleFullError)
             return
         entry.due = due
-        self.admit(entry, SCHEDULED, None if self.is_scarce() else call)
+        self.admit(entry, SCHEDULED, call)
         if due <= self.now:
             self.comes_in(entry)
         self.settle()
 
-    def is_scarce(self) -> bool:
-        """Return whether so much may be pending that a refusal is right; alarms and other calls of the timer count."""
-        return self.limit == SCARCE
-
-    def might_be_refused(self, entry: Entry, call: Callable[[], Any]) -> bool:
-        try:
-            entry.run = call()
-        except QueueFullError as error:
-            self.check("max_scheduled" in str(error), f"{entry} was refused: {error}")
-            self.counts[entry.job].rejected += 1
-            entry.state, entry.reason = DISCARDED, "queue_full"
-            self.settle()
-            return True
-        return False
+    def pending(self) -> int:
+        """Return how many runs wait for their time or their retry."""
+        return sum(one.state in (SCHEDULED, RETRYING) for one in self.entries.values())
 
     def refused(self, entry: Entry, call: Callable[[], Any], kind: type[RejectedError]) -> None:
         tried[f"refused: {kind.__name__}"] += 1

@@ -9,7 +9,7 @@ from typing import Any
 import machine
 import pytest
 
-from inproc_jobs import _queue, _run, _runtime, _timer, _worker
+from inproc_jobs import _queue, _run, _runtime, _worker
 from inproc_jobs.errors import InprocJobsError
 
 LONG = os.environ.get("INPROC_JOBS_PROOF") == "long"
@@ -53,18 +53,20 @@ def a_priority_that_does_not_matter(patch: pytest.MonkeyPatch) -> None:
 
 
 def the_newest_is_discarded_instead_of_the_oldest(patch: pytest.MonkeyPatch) -> None:
-    def newest(self: Any, priority: int) -> Any:
+    def newest(self: Any, priority: int) -> bool:
         with self.mutex:
-            for level in reversed(self._levels):
-                if level:
-                    return level.pop() if level[0]._options.priority <= priority else None
-            return None
+            level = next(filter(None, reversed(self._levels)), self._waiting)
+            if not level or level[0]._options.priority > priority:
+                return False
+            newest = level.pop()
+        newest._close(_run.DISCARDED, "queue_full")
+        return True
 
-    patch.setattr(_queue.JobQueue, "pop_oldest", newest)
+    patch.setattr(_queue.JobQueue, "discard_oldest", newest)
 
 
 def a_shutdown_that_forgets_delayed_runs(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(_timer.Timer, "take", lambda self, function: [])
+    patch.setattr(_queue.JobQueue, "delayed", lambda self: [])
 
 
 def a_shutdown_that_forgets_the_running(patch: pytest.MonkeyPatch) -> None:

@@ -927,6 +927,29 @@ def test_retries_fill_the_schedule_and_then_new_runs_are_refused():
         configure(max_scheduled=200_000)
 
 
+def test_only_runs_count_as_scheduled(gate):
+    """A timeout that is watched takes nothing of max_scheduled, nor does one whose attempt is over."""
+    configure(max_scheduled=2)
+    try:
+
+        class Report(Job, timeout=1000):
+            def perform(self, gate=None):
+                if gate is not None:
+                    gate()
+
+        Report.perform_async().result(WAIT)
+        Report.perform_async(gate)
+        gate.entered()
+
+        later = [Report.perform_in(1000) for _ in range(2)]
+        with pytest.raises(ScheduleFullError):
+            Report.perform_in(1000)
+        assert later[0].cancel()
+        assert Report.perform_in(1000).state is RunState.SCHEDULED
+    finally:
+        configure(max_scheduled=200_000)
+
+
 def test_a_run_whose_retry_a_shutdown_overtakes_has_failed(record):
     """A receiver of job_retried may shut down; there is no other attempt then, and the error is the run's."""
 

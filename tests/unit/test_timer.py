@@ -318,11 +318,23 @@ def test_the_timer_is_full_at_its_limit_and_takes_more_all_the_same(timer):
     assert not timer.full()
 
 
+def test_the_limit_is_for_those_calls_that_count(timer):
+    """Whoever counts them is not asked before there are as many of any kind."""
+    asked = []
+    timer.counted = lambda: asked.append(timer.size()) or len(asked)
+    for number in range(12):
+        timer.insert(time.monotonic() + 1000, int, number)
+        timer.full()
+
+    assert asked == [10, 11, 12]
+    assert [timer.full() for _ in range(8)] == [False] * 6 + [True] * 2
+
+
 class Argument:
     pass
 
 
-def test_withdrawn_calls_do_not_count_and_are_let_go_of_once_they_are_the_half(timer):
+def test_withdrawn_calls_are_let_go_of_once_they_are_the_half(timer):
     """The heap is not gone through for each, but never holds more void entries than others."""
     calls = Calls()
     arguments = [Argument() for _ in range(10)]
@@ -331,13 +343,12 @@ def test_withdrawn_calls_do_not_count_and_are_let_go_of_once_they_are_the_half(t
         timer.insert(time.monotonic() + 1000, calls, arguments[number])
         timer.insert(time.time() + 1000, calls, arguments[5 + number], wall=True)
 
-    assert timer.full()
     while len(arguments) > 4:
         assert None not in [reference() for reference in kept]
         timer.withdraw(arguments.pop(0))
-        assert not timer.full()
 
     assert [reference() is None for reference in kept] == [True] * 6 + [False] * 4
+    assert timer.size() == 4
     assert timer.take(calls) == arguments
 
 
