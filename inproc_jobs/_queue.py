@@ -358,7 +358,7 @@ class JobQueue(queue.Queue[Run[Any]]):
                     mover(partial(waiting.pop, run), taken.append)()
                     self.timer.withdraw(run)
                     self._figure()
-            if not taken and run._state is QUEUED:
+            if not taken and run.state is QUEUED:
                 with suppress(ValueError):  # raised if a worker has taken it
                     mover(partial(self._level(run).remove, run), taken.append)()
             if not taken and not isinstance(run._stop, ShutdownError):
@@ -430,7 +430,7 @@ class JobQueue(queue.Queue[Run[Any]]):
 
     def _save(self, run: Run[Any]) -> None:
         """Put a run back to the front that a dying worker had taken; one that had started has failed."""
-        if run._state is not QUEUED:
+        if run.state is not QUEUED:
             with self.mutex:
                 self._uncount(run)
             error = sys.exception() or RuntimeError("its worker died")
@@ -468,7 +468,7 @@ class JobQueue(queue.Queue[Run[Any]]):
         """Return the threads of which one must go on before *run* can; None if a new worker might perform it."""
         workers = list(self._workers)
         for worker in workers:
-            if run in worker.hand and run._state is RUNNING:
+            if run in worker.hand and run.state is RUNNING:
                 return {worker.thread}
         at_work = {worker.thread for worker in workers if worker.permit}
         return at_work if len(at_work) >= self.definition.options.workers else None

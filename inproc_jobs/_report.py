@@ -151,9 +151,9 @@ def _formatted(stack: traceback.StackSummary) -> list[str]:
 
 def _harmless(frame: traceback.FrameSummary) -> traceback.FrameSummary:
     lines = traceback.StackSummary.from_list([frame]).format()[0].split("\n")
-    if all(escaped(text) == text for text in (frame.filename, frame.name, *lines)):
-        return frame
     line = escaped(frame.line or "")
+    if line == (frame.line or "") and all(escaped(text) == text for text in (frame.filename, frame.name, *lines)):
+        return frame
     return traceback.FrameSummary(escaped(frame.filename), frame.lineno, escaped(frame.name), line=line)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any
@@ -69,8 +70,8 @@ class Retry:
         if type(attempts) is bool or not issubclass(type(attempts), int):
             raise TypeError(f"Retry: attempts must be an integer, not {_report.shown(attempts)}")
         attempts = int.__int__(attempts)
-        if attempts < 1:
-            raise ValueError(f"Retry: attempts must be at least 1, not {_report.shown(attempts)}")
+        if not 1 <= attempts <= sys.maxsize:
+            raise ValueError(f"Retry: attempts must be from 1 to {sys.maxsize}, not {_report.shown(attempts)}")
         if type(jitter) is not bool:
             raise TypeError(f"Retry: jitter must be True or False, not {_report.shown(jitter)}")
         fields = {

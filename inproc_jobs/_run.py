@@ -86,6 +86,7 @@ class Run(Generic[R_co]):
         "_context",
         "_enqueued",
         "_enqueued_wall",
+        "_final",
         "_finished",
         "_kwargs",
         "_number",
@@ -102,6 +103,7 @@ class Run(Generic[R_co]):
     )
     _started: float
     _finished: float
+    _final: RunState  # once it is closed; apart from _state, which the worker may still write to then
     _outcome: Any
 
     def __init__(
@@ -159,7 +161,7 @@ class Run(Generic[R_co]):
     @property
     def state(self) -> RunState:
         """Where the run is now."""
-        return self._state
+        return getattr(self, "_final", self._state)
 
     @property
     def attempt(self) -> int:
@@ -173,12 +175,12 @@ class Run(Generic[R_co]):
         "shutdown", "expired", "queue_full" or the text of a ``Discard``; "rollback" if it was never accepted, because
         the transaction it waited for was rolled back; "the test is over" if a mode for tests has left it behind.
         """
-        return cast(str, self._outcome) if self._state is DISCARDED else None
+        return cast(str, self._outcome) if self.state is DISCARDED else None
 
     @property
     def error(self) -> BaseException | None:
         """What its last attempt raised, without frames, if it failed or waits for a retry."""
-        return self._outcome if self._state in (FAILED, RETRYING) else None
+        return self._outcome if self.state in (FAILED, RETRYING) else None
 
     @property
     def enqueued_at(self) -> datetime:
@@ -201,7 +203,7 @@ class Run(Generic[R_co]):
 
     def __repr__(self) -> str:
         attempt = f", attempt {self._attempt}" if self._attempt else ""
-        return f"<Run {self.id} of {self._queue.definition.name}: {self._state.value}{attempt}>"
+        return f"<Run {self.id} of {self._queue.definition.name}: {self.state.value}{attempt}>"
 
     def done(self) -> bool:
         """Return whether the run has ended and its closing signal was sent."""
@@ -313,12 +315,11 @@ class Run(Generic[R_co]):
         try:
             try:
                 try:
-                    del self._open; claimed = True  # fmt: skip  # noqa: E702 - on one line: nothing strikes in between
+                    # On one line: nothing strikes in between.
+                    del self._open; claimed = True; self._outcome = outcome; self._final = state  # fmt: skip  # noqa: E702
                 except AttributeError:
                     return False
                 self._finished = monotonic()
-                self._outcome = outcome
-                self._state = state
                 if tally is None:
                     self._queue.count(state)
                 else:
@@ -361,7 +362,7 @@ class Run(Generic[R_co]):
     def _refuse(self, reason: str, error: RejectedError | None = None) -> None:
         """Mark a run that was never accepted, so that whoever keeps it waits for nothing; announce it with *error*."""
         del self._open
-        self._state = DISCARDED
+        self._final = DISCARDED
         self._outcome = reason
         self._queue.definition.tell("refused", self)
         if error is not None and signals.job_rejected.receivers:
@@ -374,18 +375,18 @@ class Run(Generic[R_co]):
 
     def _announce(self) -> None:
         data: dict[str, Any] = {"run": self}
-        if self._state is FAILED:
+        if self._final is FAILED:
             data["error"] = self._outcome
-        elif self._state is DISCARDED:
+        elif self._final is DISCARDED:
             data["reason"] = self._outcome
-        signals.emit(_CLOSING[self._state], self.job, **data)
+        signals.emit(_CLOSING[self._final], self.job, **data)
 
     def _log_closing(self) -> None:
-        if self._state is FAILED:
+        if self._final is FAILED:
             if self._queue.definition.observer is None:
                 self._log(_logger, logging.ERROR, "%r: %s", self, _report.describe(self._outcome), error=self._outcome)
             _report.strip(self._outcome)
-        elif self._state is DISCARDED:
+        elif self._final is DISCARDED:
             self._log(_logger, logging.WARNING, "%r: %s", self, _report.escaped(self._outcome))
         else:
             self._log(_logger, logging.INFO, "%r", self)
@@ -400,11 +401,11 @@ class Run(Generic[R_co]):
             _report.log(logger, level, message, *args, text=text, extra=extra)
 
     def _value(self) -> Any:
-        if self._state is SUCCEEDED:
+        if self._final is SUCCEEDED:
             return self._outcome
-        if self._state is CANCELLED:
+        if self._final is CANCELLED:
             raise RunCancelledError(f"{self!r} was cancelled")
-        if self._state is DISCARDED:
+        if self._final is DISCARDED:
             raise RunDiscardedError(f"{self!r} was discarded: {self._outcome}", reason=self._outcome)
         raise copied(self._outcome)
 

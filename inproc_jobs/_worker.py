@@ -107,7 +107,6 @@ class Worker:
         started = run._started = monotonic()
         run._state = RUNNING
         if not hasattr(run, "_open"):  # a shutdown has discarded it since it was taken
-            run._state = DISCARDED
             return
         try:
             if signals.job_started.receivers:

@@ -643,7 +643,7 @@ def growth(rounds: int) -> int:
 def fuzz(seconds: int) -> int:
     """Have atheris look for inputs, at all doors in turn."""
     if importlib.util.find_spec("atheris") is None:
-        print("atheris is not installed: pip install atheris (a wheel for Linux on x86-64)")
+        print("atheris is not installed: pip install --group fuzz (it has wheels for Linux on x86-64)")
         return 0
     atheris: Any = importlib.import_module("atheris")
     for module in [module for name, module in sys.modules.items() if name.startswith("inproc_jobs")]:

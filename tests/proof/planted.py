@@ -51,8 +51,8 @@ BUGS = {
     ),
     "two may close a run": Bug(
         "_run",
-        "                    del self._open; claimed = True",
-        "                    if self._state in FINAL: return False\n                    claimed = True",
+        "                    del self._open; claimed = True;",
+        "                    if self.state in FINAL: return False\n                    claimed = True;",
         "deadline_against_end",
     ),
     "a drain looks before it listens": Bug(

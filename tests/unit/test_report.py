@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import linecache
 import logging
 
 import pytest
@@ -303,6 +304,25 @@ def test_names_of_code_cannot_forge_a_line(caplog):
     assert "a.html\\nERROR forged\\x1b[2J" in record.exc_text
     assert not any(line.startswith("ERROR") for line in record.exc_text.splitlines())
     assert "\x1b" not in record.exc_text
+
+
+@pytest.mark.parametrize("end", ["\n", "\r", "\x1b[2K"])
+def test_lines_of_source_cannot_forge_a_line(end, caplog):
+    """What a template engine gives as the source of its code may hold anything, a line's end included."""
+    made: dict = {}
+    exec(compile("def fail():\n    raise ValueError('x')\n", "mail.html", "exec"), made)
+    lines = ["def fail():\n", f"    raise ValueError('x')  # a{end}ERROR root: b\n"]
+    linecache.cache["mail.html"] = (0, None, lines, "mail.html")
+    try:
+        job(name="template")(made["fail"]).perform_async().wait(WAIT)
+        drain(WAIT)
+    finally:
+        del linecache.cache["mail.html"]
+
+    (record,) = caplog.records
+    assert "raise ValueError('x')" in record.exc_text
+    assert not [line for line in record.exc_text.split("\n") if line.startswith("ERROR root")]
+    assert end == "\n" or end not in record.exc_text
 
 
 def test_many_notes_are_cut(caplog):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import timedelta
 
 import pytest
@@ -93,6 +94,7 @@ def test_retry_after_does_not_prolong_the_attempts():
     [
         ("attempts", 0, ValueError),
         ("attempts", -1, ValueError),
+        ("attempts", sys.maxsize + 1, ValueError),
         ("attempts", True, TypeError),
         ("attempts", 2.0, TypeError),
         ("attempts", "3", TypeError),

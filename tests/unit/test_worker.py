@@ -14,6 +14,7 @@ import pytest
 
 import inproc_jobs
 from inproc_jobs import Discard, Job, Retry, RunState, _run, current_run, drain, job, signals, stats
+from inproc_jobs._worker import Worker
 from inproc_jobs.errors import RunCancelledError, RunTimeoutError
 
 WAIT = 10.0  # seconds
@@ -49,6 +50,43 @@ def test_whatever_a_job_raises_is_its_outcome_and_the_worker_goes_on(error):
     assert bad.state is RunState.FAILED
     assert type(bad.error) is error
     assert {run.state for run in good} == {RunState.SUCCEEDED}
+
+
+def test_a_run_that_is_discarded_as_its_attempt_begins_never_looks_as_if_it_ran(gate):
+    """A shutdown comes between two lines of the worker: whatever that then notes, the run has ended."""
+    states: list[RunState] = []
+    over = threading.Event()
+
+    def trace(frame, event, arg):
+        return look if frame.f_code is Worker._attempt.__code__ else None
+
+    def look(frame, event, arg):
+        run = frame.f_locals["run"]
+        if run.attempt and not states:
+            gate()
+        if run.attempt:
+            states.append(run.state)
+        if event == "return":
+            over.set()
+        return look
+
+    class Mail(Job, workers=1):
+        def perform(self):
+            raise AssertionError
+
+    threading.settrace(trace)
+    try:
+        run = Mail.perform_async()
+        gate.entered()
+    finally:
+        threading.settrace(None)
+    report = inproc_jobs.shutdown(0)
+    gate.open()
+
+    assert over.wait(WAIT)
+    assert report.discarded == [run]
+    assert len(states) > 2
+    assert set(states) == {RunState.DISCARDED}
 
 
 def test_each_attempt_has_an_instance_of_its_own():
