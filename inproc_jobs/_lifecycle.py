@@ -195,7 +195,7 @@ def _compare_grace(uwsgi: Any) -> None:
 
 
 def _grace_periods(uwsgi: Any) -> Iterator[tuple[str, float]]:
-    """Give the name of the server's setting and its seconds: of uWSGI, or of gunicorn, whose handlers lead to it."""
+    """Give the name of the server's setting and its seconds: of uWSGI; of gunicorn and granian, by their handlers."""
     mercy = getattr(uwsgi, "opt", {}).get("worker-reload-mercy")
     if mercy is not None:
         with suppress(TypeError, ValueError):
@@ -204,6 +204,10 @@ def _grace_periods(uwsgi: Any) -> Iterator[tuple[str, float]]:
     grace = getattr(settings, "graceful_timeout", None)
     if isinstance(grace, int | float):
         yield "gunicorn's graceful_timeout", grace
+    master = getattr(signal.getsignal(signal.SIGHUP), "__self__", None)  # what a forked worker has left of it
+    grace = getattr(master, "workers_kill_timeout", None)
+    if isinstance(grace, int | float):
+        yield "granian's workers_kill_timeout", grace
 
 
 def watch_signals() -> None:

@@ -253,7 +253,10 @@ class Threads:
             self.ready.put(None)  # for the next one
 
     def _should_end(self) -> bool:
-        return self._stopped or len(self._own) > self.max_threads
+        if self._stopped or len(self._own) <= self.max_threads:
+            return self._stopped
+        # Not counted are those that have been late, and those that take their leave: neither of them works.
+        return len(self._own & self._serving.keys()) > self.max_threads
 
     def _leave(self, me: int, hand: list[Any], worker: Any) -> None:
         if hand:  # it died before it could work on what it took

@@ -93,11 +93,14 @@ class Timer:
         """Have the call with *argument* not made; the heap is cleared out once half of it is void."""
         with self._lock:
             self._void.add(argument)
-            if len(self._void) * 2 > self.size():
-                for heap in (self._delays, self._moments):
-                    heap[:] = [entry for entry in heap if entry[3] not in self._void]
-                    heapify(heap)
-                self._void.clear()
+            self._clear_out()
+
+    def _clear_out(self) -> None:
+        if len(self._void) * 2 > self.size():
+            for heap in (self._delays, self._moments):
+                heap[:] = [entry for entry in heap if entry[3] not in self._void]
+                heapify(heap)
+            self._void.clear()
 
     def take(self, function: Callable[[Any], object]) -> list[Any]:
         """Take out every call of *function* and return the arguments, the earliest first."""
@@ -220,6 +223,7 @@ class Timer:
                 entry = self._due()
                 if entry is not None:
                     return entry
+                self._clear_out()  # of those that are left more may be void now than not
                 if self._delays or self._moments:
                     idle_deadline = _clock.now() + LINGER
                 elif self._stopping or _clock.now() >= idle_deadline:

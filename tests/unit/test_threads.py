@@ -389,6 +389,27 @@ def test_a_thread_that_does_not_come_is_asked_for_again(monkeypatch, gate):
     assert len(lost) == 1
 
 
+def test_a_thread_that_takes_its_leave_keeps_no_other_from_work(monkeypatch, gate, max_threads):
+    """What is called at a thread's end may take long; meanwhile others work, up to max_threads of them."""
+    monkeypatch.setattr(_threads, "_farewells", (gate,))
+    max_threads(2)
+
+    class Mail(Job, workers=2):
+        def perform(self, what=None):
+            if what is not None:
+                what.wait(WAIT)
+
+    together = threading.Barrier(2)
+    for run in [Mail.perform_async(together) for _ in range(2)]:
+        assert run.wait(WAIT)
+    max_threads(1)
+    gate.entered()
+    try:
+        assert all(Mail.perform_async().wait(WAIT) for _ in range(3))
+    finally:
+        gate.open()
+
+
 def test_a_thread_does_not_wait_for_itself():
     """A timer that is stopped by what it calls returns at once."""
     stopped: list[float] = []

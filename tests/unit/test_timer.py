@@ -352,6 +352,25 @@ def test_withdrawn_calls_are_let_go_of_once_they_are_the_half(timer):
     assert timer.take(calls) == arguments
 
 
+def test_withdrawn_calls_do_not_outlive_those_beside_them(timer):
+    """What was withdrawn while others were pending is let go of when these have been made, not at its own time."""
+    calls, argument = Calls(), Argument()
+    kept = weakref.ref(argument)
+    timer.insert(time.monotonic() + 0.05, calls, "first")
+    timer.insert(time.monotonic() + 1000, calls, argument)
+    timer.withdraw(argument)
+    del argument
+
+    calls.wait()
+    for _ in range(1000):
+        if kept() is None:
+            break
+        threading.Event().wait(0.01)
+
+    assert kept() is None
+    assert timer.size() == 0
+
+
 def test_a_withdrawn_call_is_not_made_and_another_of_the_same_argument_is(timer):
     """Whether the heap has been cleared out meanwhile or the entry is met when it is due."""
     calls, others = Calls(), Calls()
