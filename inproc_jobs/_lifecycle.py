@@ -113,8 +113,8 @@ _began: float | None = None  # monotonic: the first sign of the stop
 _left: float | None = None  # monotonic: when the first door was left
 _signal: int | None = None  # what this process is to die of
 _impatient = False  # whether the wait has been cut short
-_watched = False  # whether the watchdog stands by
-_blind = False  # whether it stood by in the parent at the fork: faulthandler then waits for ever for a thread not here
+_watch = threading.RLock()  # guards the next, and is held while the process forks
+_watch_deadline: float | None = None  # monotonic: when the watchdog strikes, if it stands by
 _forked = False  # whether this process was forked from one that had imported this module
 _pipe: tuple[int, int] | None = None  # into which the interpreter's C handler writes the number of each signal
 _listening = False  # whether a thread has been told to read it
@@ -427,23 +427,30 @@ def _on_signal_at_door(number: int, _: FrameType | None) -> None:
 @contextmanager
 def _watchdog(host: Host, deadline: float, *, finally_: bool) -> Iterator[None]:
     """End the process if it is stuck a while after *deadline*, whatever holds the interpreter's lock."""
-    global _watched
-    if (host.is_idle() and not host.is_at_work()) or sys.__stderr__ is None or _blind:
+    if (host.is_idle() and not host.is_at_work()) or sys.__stderr__ is None:
         yield
         return
-    _watched = True
-    try:
-        faulthandler.dump_traceback_later(max(0.1, deadline + WATCHDOG - _clock.now()), exit=True, file=sys.__stderr__)
-    except (ValueError, OSError, AttributeError, RuntimeError) as error:  # standard error is no file, or closed
-        _logger.debug("no watchdog: %s", _report.describe(error))
+    _set_watchdog(deadline + WATCHDOG)
     try:
         yield
     finally:
         # A job that hangs may still take the lock for ever, until the process is gone. But a main thread that leaves
         # others behind, which Python waits for, is no end yet.
         if not host.is_at_work() or (not finally_ and _others_go_on()):
+            _set_watchdog(None)
+
+
+def _set_watchdog(deadline: float | None) -> None:
+    global _watch_deadline
+    with _watch:
+        _watch_deadline = deadline
+        if deadline is None or sys.__stderr__ is None:
             faulthandler.cancel_dump_traceback_later()
-            _watched = False
+            return
+        try:
+            faulthandler.dump_traceback_later(max(0.1, deadline - _clock.now()), exit=True, file=sys.__stderr__)
+        except (ValueError, OSError, AttributeError, RuntimeError) as error:  # standard error is no file, or closed
+            _logger.debug("no watchdog: %s", _report.describe(error))
 
 
 def _others_go_on() -> bool:
@@ -476,12 +483,28 @@ def leave_child() -> None:
     os._exit(0)
 
 
+def _before_fork() -> None:
+    """Call the watchdog off: in the child, Python's exit would wait for ever for its thread, which is not there."""
+    _watch.acquire()
+    if _watch_deadline is not None:
+        faulthandler.cancel_dump_traceback_later()
+
+
+def _after_fork_here() -> None:
+    try:
+        if _watch_deadline is not None:
+            _set_watchdog(_watch_deadline)
+    finally:
+        _watch.release()
+
+
 def _after_fork() -> None:
-    global _began, _left, _signal, _impatient, _forked, _pipe, _listening, _listener, _blind
+    global _began, _left, _signal, _impatient, _forked, _pipe, _listening, _listener, _watch, _watch_deadline
+    _watch = threading.RLock()
+    _watch_deadline = None
     _began = _left = _signal = _listener = None
     _impatient = _listening = False
     _forked = True
-    _blind = _blind or _watched
     if _pipe is not None:  # the parent's: what this process wrote into it would stop the parent
         signal.set_wakeup_fd(-1)
         for end in _pipe:
@@ -493,4 +516,4 @@ def _after_fork() -> None:
 
 atexit.register(_interpreter_exits)
 _register_door()
-os.register_at_fork(after_in_child=_after_fork)
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_here, after_in_child=_after_fork)

@@ -331,3 +331,65 @@ threading.Event().wait(10)
     )
 
     assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGTERM, "done 1\n", "")
+
+
+# The exit, beside what else there is.
+
+
+def test_an_executor_of_the_applications_is_joined_as_without_us(python):
+    """The interpreter waits for other people's threads; only ours are taken off its list."""
+    done = python(
+        HEAD
+        + """
+from concurrent.futures import ThreadPoolExecutor
+define()
+executor = ThreadPoolExecutor(1)
+executor.submit(threading.Event().wait, 0.3)
+executor.submit(say, "theirs")
+Slow.perform_async(1)
+"""
+    )
+
+    assert (done.returncode, sorted(done.stdout.splitlines()), done.stderr) == (0, ["done 1", "theirs"], "")
+
+
+def test_an_exit_callback_of_the_applications_may_take_its_time(python):
+    """The watchdog watches the wait for our work, and nothing after it."""
+    done = python(
+        HEAD
+        + """
+import atexit
+define()
+inproc_jobs.configure(shutdown_timeout=1)
+atexit.register(say, "theirs")
+atexit.register(threading.Event().wait, 2.2)
+Slow.perform_async(1)
+"""
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done 1\ntheirs\n", "")
+
+
+@pytest.mark.parametrize("end", ["signal.raise_signal(signal.SIGTERM); threading.Event().wait(10)", "pass"])
+def test_a_child_that_is_forked_while_the_watchdog_stands_by_ends_by_itself(python, end):
+    """The thread of the watchdog is not there in the child, and neither we nor Python's own exit wait for it."""
+    done = python(
+        HEAD
+        + f"""
+stopping = threading.Event()
+define()
+inproc_jobs.configure(shutdown_timeout=1)
+inproc_jobs.signals.shutdown_started.connect(lambda *_, **__: stopping.set(), weak=False)
+Slow.perform_async(1, 60)
+signal.raise_signal(signal.SIGTERM)
+stopping.wait(10)
+if os.fork() == 0:
+    Slow.perform_async(2, 0)
+    {end}
+else:
+    threading.Event().wait(10)
+"""
+    )
+
+    assert (done.returncode, done.stdout) == (-signal.SIGTERM, "done 2\n")
+    assert done.stderr.count("discarded, attempt 1>: shutdown") == 1
