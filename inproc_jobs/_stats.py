@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from contextlib import suppress
 from dataclasses import dataclass
 
 SAMPLES = 512  # runs the quantiles look back on
@@ -144,7 +143,7 @@ def times(count: int, total: float, longest: float, samples: deque[float]) -> Ti
     """Return the distribution of *samples*, the last of *count* durations that sum up to *total*."""
     if not count:
         return Times()
-    recent = sorted(_copied(samples)) or [longest]
+    recent = sorted(samples.copy()) or [longest]
     return Times(
         count=count,
         mean=total / count,
@@ -152,9 +151,3 @@ def times(count: int, total: float, longest: float, samples: deque[float]) -> Ti
         p95=recent[min(len(recent) - 1, int(len(recent) * 0.95))],
         max=longest,
     )
-
-
-def _copied(samples: deque[float]) -> deque[float]:
-    while True:
-        with suppress(RuntimeError):  # a worker has added one meanwhile, which it can on a Python without a lock
-            return samples.copy()
