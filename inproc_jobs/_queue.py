@@ -188,6 +188,7 @@ class JobQueue(queue.Queue[Run[Any]]):
                 left = None if room_deadline is None else room_deadline - monotonic()
                 if left is not None and left <= 0:
                     raise self.full_error()
+                self.nudge()  # mostly in vain; but a worker may have died before it could
                 self.not_full.wait(left)
                 if self.closed:
                     raise self.shutdown_error()

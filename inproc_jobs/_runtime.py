@@ -222,12 +222,16 @@ class Runtime:
         with self._lock:
             if not (self._closed or self._stopping):
                 return
-            self._closed = self._stopping = False
-            self._report = None
-            self.threads.resume()
-            for queue in self.queues():
-                queue.reopen()
-        _process.over = False
+            reopened = False
+            try:
+                _process.over = self._closed = self._stopping = False
+                self._report = None
+                self.threads.resume()
+                for queue in self.queues():
+                    queue.reopen()
+                reopened = True
+            finally:
+                self._closed = not reopened  # if an error has struck, the next call does it all
 
     def _close(self) -> None:
         with self._lock:

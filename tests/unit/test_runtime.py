@@ -479,3 +479,23 @@ def test_a_drain_ends_as_soon_as_a_run_in_a_callers_thread_has(gate):
     ((done, when),) = drained
     assert done
     assert when - opened < 2
+
+
+def test_a_restart_that_an_error_has_struck_is_made_good_by_the_next(struck):
+    """A MemoryError half-way leaves a process that accepts no work yet, and that can be restarted."""
+
+    class Mail(Job):
+        def perform(self):
+            return "sent"
+
+    assert Mail.perform_async().result(WAIT) == "sent"
+    shutdown(WAIT)
+
+    with struck("JobQueue.reopen") as strikes, pytest.raises(MemoryError):
+        restart()
+    with pytest.raises(ShutdownError):
+        Mail.perform_async()
+    restart()
+
+    assert strikes
+    assert Mail.perform_async().result(WAIT) == "sent"
