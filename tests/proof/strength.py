@@ -3,9 +3,10 @@
 ``python tests/proof/strength.py --coverage`` runs the tests under branch coverage, with every process they start, prints
 the table and fails under 100 %.
 
-``python tests/proof/strength.py --mutants _timer [--sample N] [--match EXPRESSION] [--seed N]`` changes one module in one place
-at a time and runs the tests that reach the place, those of the module first. A mutant that no test notices is printed as
-a diff; one that ``survivors.txt`` explains is not tried. Locks are not taken away: what they are for is shown by ``schedules.py``.
+``python tests/proof/strength.py --mutants _timer [--sample N] [--skip N] [--match EXPRESSION]`` changes one module in one
+place at a time and runs the tests that reach the place, those of the module first. A mutant that no test notices is printed
+as a diff; one that ``survivors.txt`` explains is not tried. Locks are not taken away: what they are for is shown by
+``schedules.py``.
 
 Both leave the tree alone: the package is copied. Mutants need Python 3.12, for ``sys.monitoring``.
 """
@@ -16,6 +17,7 @@ import argparse
 import ast
 import copy
 import difflib
+import importlib
 import json
 import os
 import queue
@@ -31,8 +33,8 @@ import tempfile
 import textwrap
 import time
 import traceback
-from collections import defaultdict
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -43,10 +45,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 TESTS = ROOT / "tests"
 EXPLAINED = Path(__file__).with_name("survivors.txt")
-AT_ONCE = 2
 BUDGET = 45.0  # seconds of tests that a mutant is given at most, the own tests of the module and the fast ones first
+FIRST = 15  # tests that are asked before the others: to collect hundreds takes longer than to run those that notice
 SLOWEST = 6.0  # seconds; a test that takes longer is not asked about mutants
-HANG = 6.0  # seconds past four times the usual after which a test hangs, which counts as noticed
+HANG = 6.0  # seconds past three times the usual after which a test hangs, which counts as noticed
 MEMORY = 4 << 30  # bytes of address space of a mutant
 MARK = "STRENGTH_MARK"  # the variable by which the processes of one run of tests are known
 
@@ -93,13 +95,17 @@ class Place:
             )
         return self._said()
 
-    def ask(self, *arguments: str, timeout: float) -> tuple[int | None, str]:
-        """Run pytest here, from a process that has loaded it; return its exit code, None after *timeout* seconds."""
+    def ask(self, *arguments: str, limits: dict[str, float]) -> tuple[int | None, str]:
+        """Run the tests of *limits* here, each for so many seconds at most, in a process that has loaded pytest.
+
+        Return its exit code, None if even all that was not enough.
+        """
         server = self._server or self._serve()
         assert server.stdin is not None
         assert server.stdout is not None
         with _marked({}) as environment:
-            request = {"arguments": [*_PLAIN, *arguments], "environment": environment, "timeout": timeout}
+            tests = [str(ROOT / test) for test in limits]
+            request = {"arguments": [*_PLAIN, *arguments, *tests], "environment": environment, "limits": limits}
             server.stdin.write(json.dumps(request) + "\n")
             server.stdin.flush()
             code = json.loads(server.stdout.readline())
@@ -131,7 +137,7 @@ class Place:
         self._words.close()
 
 
-_WITHOUT = ("-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:cov")
+_WITHOUT = ("-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:cov", "-p", "no:anyio")
 _PLAIN = ("-q", *_WITHOUT, "--rootdir", str(ROOT), "-c", str(ROOT / "pyproject.toml"))
 
 
@@ -149,8 +155,34 @@ def _marked(environment: dict[str, str]) -> Iterator[dict[str, str]]:
                     os.kill(int(folder.name), signal.SIGKILL)
 
 
+# What the children would load each anew.
+_PRELOADED = (
+    "asyncio",
+    "blinker",
+    "flask",
+    "multiprocessing.connection",
+    "pdb",
+    "tomllib",
+    "unittest.mock",
+    "zoneinfo",
+)
+
+
+class _Limits:
+    """Has pytest end with the first test that takes longer than it may."""
+
+    def __init__(self, limits: dict[str, float]) -> None:
+        self._limits = limits
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        for item in items:
+            item.add_marker(pytest.mark.timeout(self._limits[item.nodeid], method="thread"), append=False)
+
+
 def serve() -> int:
     """Run pytest in a child for each request of standard input."""
+    for module in _PRELOADED:
+        importlib.import_module(module)
     for line in sys.stdin:
         request = json.loads(line)
         child = os.fork()
@@ -162,14 +194,14 @@ def serve() -> int:
             sys.path[0] = os.getcwd()  # as python -m has it
             code = 3
             try:
-                code = int(pytest.main(request["arguments"]))
+                code = int(pytest.main(request["arguments"], plugins=[_Limits(request["limits"])]))
                 sys.stdout.flush()
             except BaseException:
                 traceback.print_exc()
             finally:
                 os._exit(code)
         handle = os.pidfd_open(child)
-        in_time, _, _ = select.select([handle], [], [], request["timeout"])
+        in_time, _, _ = select.select([handle], [], [], sum(request["limits"].values()))
         with suppress(ProcessLookupError):
             os.killpg(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
@@ -183,9 +215,11 @@ def serve() -> int:
 # A process that dies of a signal or by os._exit has its data written first: the engine does both through ``os``. The
 # handler that coverage itself offers would not do, for the engine looks at who handles SIGTERM. Nor would its lock, which
 # stays held where a signal handler or an interrupted job enqueues in the middle of it; it is there for Pythons without
-# the GIL.
+# the GIL. And a test that has traced new threads gives them back.
 COVER = """
     import os
+    import sys
+    import threading
     import coverage.collector
 
     def measured():
@@ -199,13 +233,18 @@ COVER = """
         exit(status)
 
     def kill(process, number, kill=os.kill):
-        if process == os.getpid() and number:
+        if sys._getframe(1).f_globals.get("__name__") == "inproc_jobs._lifecycle":
             measured()
         kill(process, number)
 
     coverage.collector.Collector.lock_data = coverage.collector.Collector.unlock_data = lambda collector: None
     coverage.process_startup()
     os._exit, os.kill = exit, kill
+
+    def settrace(function, settrace=threading.settrace, measuring=threading.gettrace()):
+        settrace(function or measuring)
+
+    threading.settrace = settrace
 """
 
 
@@ -228,19 +267,52 @@ def cover(arguments: list[str]) -> int:
         return covered
 
 
+# The floors above the engine: what lists its names, the modes for tests, the frameworks.
+ABOVE = ("__init__", "types", "_listing", "_modes", "testing", "pytest_plugin", "flask", "asgi", "django/**/*")
+
+
+# What is for type checkers alone, cannot happen, or cannot be seen by the measurement.
+UNREACHED = (
+    r"@overload",
+    r"class .*\(Protocol",
+    r"if host is None:",  # of _finish: the package registers its host as it is imported
+    r"threading\.Event\(\)\.wait\(1\.0\)",  # of _die: the process has died of its signal by then
+    r"os\._exit\(128 \+ number\)",
+    r"main\(\)  # not where",  # of _begin: a thread that threading has not made is not traced
+    r"if not hasattr\(run, \"_open\"\):",  # of _attempt: its test traces the worker's thread itself
+    r"if self\._stopped:  # in between",  # of _start_threads: a stop between two of its lines; schedules.py goes there
+    r"def last_words",  # after the last callback of the exit, when coverage has written its data
+)
+UNBRANCHED = (
+    r"if _host is not None:",  # of _after_fork: as above
+    r"if _signal is not None:",  # of _finish_and_die: it is called because of one
+    # Of _join_shutdown: the end of the other shutdown takes its deadline away as well, so that the second look is the last.
+    r"while self\._stopping:",
+    r"if _clock\.now\(\) > self\._deadline \+ 1\.0:",
+)
+
+
 def _coverage_settings(place: Place, data: Path) -> str:
-    """Return the project's settings, for a copy of the package."""
-    import tomllib
-
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["coverage"]
-    run = {**project["run"], "source": [str(place.package)], "data_file": str(data), "parallel": True}
-    parts = [("run", run), *((name, values) for name, values in project.items() if name != "run")]
-    return "".join(f"[{name}]\n" + "".join(map(_setting, values.items())) for name, values in parts)
-
-
-def _setting(item: tuple[str, object]) -> str:
-    name, value = item
-    return f"{name} = " + ("\n    ".join(["", *value]) if isinstance(value, list) else str(value)) + "\n"
+    """Return what coverage is to look at, in a copy of the package."""
+    return "\n".join(
+        (
+            "[run]",
+            "branch = true",
+            "parallel = true",
+            f"source = {place.package}",
+            f"data_file = {data}",
+            "[report]",
+            "fail_under = 100",
+            "precision = 1",
+            "show_missing = true",
+            "omit =",
+            *(f"    {place.package}/{module}.py" for module in ABOVE),
+            "exclude_also =",
+            *(f"    {expression}" for expression in UNREACHED),
+            "partial_also =",
+            *(f"    {expression}" for expression in UNBRANCHED),
+        )
+    )
 
 
 # Mutants.
@@ -524,6 +596,7 @@ class Reach:
     """What each test takes, and which it is that come to a line."""
 
     seconds: dict[str, float] = field(default_factory=dict)
+    noticed: Counter[str] = field(default_factory=Counter)  # how many mutants by which of them so far
     tests: dict[tuple[str, int], set[str]] = field(default_factory=lambda: defaultdict(set))
 
     def forget(self, test: str) -> bool:
@@ -543,17 +616,24 @@ class Reach:
         if not file.exists():
             return None
         kept = json.loads(file.read_text())
-        return cls(kept["seconds"], {(module, line): set(tests) for module, line, tests in kept["places"]})
+        places = {(module, line): set(tests) for module, line, tests in kept["places"]}
+        return cls(kept["seconds"], tests=places)
+
+    def able(self, tests: Iterable[str]) -> list[str]:
+        """Return those of *tests* that are quick enough to be asked."""
+        return [test for test in tests if self.seconds.get(test, SLOWEST) < SLOWEST]
 
     def chosen(self, module: str, mutant: Mutant) -> list[str]:
-        """Return the tests to ask about *mutant*: those of the module and then the fast ones first."""
+        """Return the tests to ask about *mutant*: those that notice most, those of the module and the fast ones first."""
         own = f"test{module}.py"
         near = {test for line in mutant.lines for test in self.tests.get((module, line), ())}
         if not mutant.inside:
             near |= self.seconds.keys()
-        able = [test for test in near if self.seconds.get(test, SLOWEST) < SLOWEST]
         chosen, left = [], BUDGET
-        for test in sorted(able, key=lambda test: (own not in test, self.seconds[test], test)):
+        order = sorted(
+            self.able(near), key=lambda test: (-self.noticed[test], own not in test, self.seconds[test], test)
+        )
+        for test in order:
             left -= self.seconds[test]
             if left < 0:
                 break
@@ -587,6 +667,9 @@ def reach(place: Place, tests: list[str], folder: Path) -> Reach:
 _STEADY = ("-p", "no:randomly", "--hypothesis-seed=0", "-m", "not whole and not slow")
 
 
+HUNG = "a hang"
+
+
 def notice(place: Place, module: str, mutant: Mutant, reach: Reach) -> str:
     """Return which test notices *mutant*, "" if none does."""
     chosen = reach.chosen(module, mutant)
@@ -594,25 +677,34 @@ def notice(place: Place, module: str, mutant: Mutant, reach: Reach) -> str:
         return ""
     compile(mutant.source, module, "exec")  # else it would be noticed by whoever imports it
     (place.package / f"{module}.py").write_bytes(mutant.source)
-    usual = [reach.seconds[test] for test in chosen]
-    code, said = place.ask(
-        "-x",
-        *_STEADY,
-        f"--timeout={4 * max(usual) + HANG}",
-        "--timeout-method=thread",
-        *(str(ROOT / test) for test in chosen),
-        timeout=4 * sum(usual) + 30,
-    )
-    if code == 0:
-        return ""
-    failures = re.findall(r"^(?:FAILED|ERROR) (\S+)", said, re.MULTILINE)
-    return failures[0] if failures else f"exit code {code}"
+    for tests in (chosen[:FIRST], chosen[FIRST:]):
+        trouble = tests and ask(place, tests, reach, "-x")
+        if trouble:
+            reach.noticed[trouble[0]] += 1
+            return trouble[0]
+    return ""
+
+
+def ask(place: Place, tests: list[str], reach: Reach, *arguments: str) -> list[str]:
+    """Return which of *tests* fail, or what else goes wrong."""
+    limits = {test: 3 * reach.seconds[test] + HANG for test in tests}
+    code, said = place.ask(*arguments, *_STEADY, limits=limits)
+    if code == 0 and re.search(r"(?:passed|skipped).* in ", said):  # else the process has ended in the middle of it
+        return []
+    failures = re.findall(r"^(?:FAILED|ERROR) .*?(tests/.+?)(?: - |$)", said, re.MULTILINE)
+    if failures:
+        return failures
+    if code is not None and "+ Timeout +" not in said:
+        return [f"exit code {code}"]
+    stuck = re.findall(r"\+ Timeout \+.*?, in (test_\w+)", said, re.DOTALL)
+    return [" in ".join([HUNG, *stuck[:1]])]
 
 
 def explained(module: str) -> dict[str, str]:
     """Return why mutants of *module* survive, by their keys."""
-    lines = [line.split(" | ") for line in EXPLAINED.read_text().splitlines() if not line.startswith("#")]
-    return {key: reason for name, key, reason in lines if name == module}
+    start = f"{module} | "
+    lines = [line.removeprefix(start) for line in EXPLAINED.read_text().splitlines() if line.startswith(start)]
+    return dict(line.rsplit(" | ", 1) for line in lines)  # there may be another one in a line of the module
 
 
 def mutate(chosen: argparse.Namespace) -> int:
@@ -623,20 +715,27 @@ def mutate(chosen: argparse.Namespace) -> int:
     for key in reasons.keys() - {mutant.key for mutant in mutants}:
         print(f"survivors.txt explains what there is not any more: {module} | {key}")
     mutants = [mutant for mutant in mutants if re.search(chosen.match, mutant.key)]
-    if chosen.sample is not None and chosen.sample < len(mutants):
-        mutants = random.Random(chosen.seed).sample(mutants, chosen.sample)
+    random.Random(chosen.seed).shuffle(mutants)
+    mutants = mutants[chosen.skip :][: chosen.sample]
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="strength-") as name:
         places: queue.SimpleQueue[Place] = queue.SimpleQueue()
-        for number in range(AT_ONCE):
+        for number in range(chosen.at_once):
             place = Place(Path(name) / str(number), RECORD)
             places.put(place)
         reached = chosen.reach and Reach.load(chosen.reach)
-        if not reached:
+        if reached:
+            files = {str(ROOT / test.partition("::")[0]) for test in reached.seconds}
+            place.pytest("--collect-only", *files)  # which compiles them
+        else:
             reached = reach(place, _paths(chosen.tests), Path(name))
+            # Once more, as they are asked: what fails now and then would be taken for an answer.
+            for trouble in ask(place, reached.able(reached.seconds), reached):
+                print(f"not asked, for it fails on the package as it is: {trouble}", flush=True)
+                if not reached.forget(trouble):
+                    return 2
             if chosen.reach:
                 reached.save(chosen.reach)
-        os.nice(10)
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
         print(f"{len(mutants)} mutants of {module}; the tests took {time.monotonic() - started:.0f} s", flush=True)
 
@@ -649,23 +748,20 @@ def mutate(chosen: argparse.Namespace) -> int:
             finally:
                 places.put(place)
 
-        control = Mutant(range(1), False, "", "", (place.package / f"{module}.py").read_bytes())
-        while trouble := notice(place, module, control, reached):
-            test = trouble.rpartition("tests/")[2]
-            if not reached.forget(f"tests/{test}"):
-                sys.exit(f"The package as it is does not pass: {trouble}")
-            print(f"not asked, for it fails on the package as it is: {trouble}", flush=True)
-        counts = {"killed": 0, "explained": 0, "open": 0}
-        with ThreadPoolExecutor(AT_ONCE) as judges:
+        with ThreadPoolExecutor(chosen.at_once) as judges:
+            counts = {"killed": 0, "of these by a hang": 0, "explained": 0, "open": 0}
             for done, (mutant, killer) in enumerate(judges.map(judge, mutants), 1):
                 outcome = "explained" if mutant.key in reasons else "killed" if killer else "open"
                 counts[outcome] += 1
+                counts["of these by a hang"] += killer.startswith(HUNG)
+                if killer and (chosen.killers or killer.startswith(HUNG)):
+                    print(f"{killer} | {mutant.key}", flush=True)
                 if outcome == "open":
                     where = "" if reached.chosen(module, mutant) else ", which no test reaches"
                     print(f"\nsurvives{where}: {mutant.key}\n{mutant.diff}\n", flush=True)
                 if done % 25 == 0:
                     print(f"... {done} of {len(mutants)}, {time.monotonic() - started:.0f} s, {counts}", flush=True)
-        for _ in range(AT_ONCE):
+        for _ in range(chosen.at_once):
             places.get().close()
     print(f"{module}: {len(mutants)} mutants, {', '.join(f'{count} {what}' for what, count in counts.items())}")
     return 1 if counts["open"] else 0
@@ -676,14 +772,18 @@ def main(arguments: list[str]) -> int:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--coverage", action="store_true", help="print the branch coverage of the engine")
     what.add_argument("--mutants", metavar="MODULE", help="change this module of the engine, one place at a time")
-    parser.add_argument("--sample", type=int, help="how many mutants, chosen by the seed; all without")
+    parser.add_argument("--sample", type=int, help="how many mutants, in an order that the seed decides; all without")
+    parser.add_argument("--skip", type=int, default=0, help="how many to pass over first: those of a sample before")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--match", default="", help="only mutants of which this expression is found in what is printed first"
     )
+    parser.add_argument("--at-once", type=int, default=2, help="how many mutants at the same time")
+    parser.add_argument("--killers", action="store_true", help="print also which test notices which mutant")
     parser.add_argument("--reach", type=Path, help="keep in this file which tests come where; or take it from there")
     parser.add_argument("tests", nargs="*", help="in place of the whole suite")
     chosen = parser.parse_args(arguments)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell ignores for what it starts beside itself
     return cover(chosen.tests) if chosen.coverage else mutate(chosen)
 
 

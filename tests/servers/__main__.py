@@ -31,13 +31,15 @@ def cell(row: Row, column: str, told: list[str]) -> str:
     return seen if limit is None else f"! {seen}"
 
 
-def does_not_start(row: Row) -> str | None:
-    """Return the last line of what *row* says if it does not even start without us."""
+def why_not(row: Row) -> str:
+    """Return why *row* cannot be judged here, or nothing."""
+    if (needed := missing(row)) is not None:
+        return f"not here: {needed}"
     try:
         reference(row, Stop(row.stop))
-    except AssertionError as error:
-        return str(error).strip().splitlines()[-1]
-    return None
+    except AssertionError as error:  # it does not even start without us
+        return f"does not start here: {str(error).strip().splitlines()[-1]}"
+    return ""
 
 
 def main() -> int:
@@ -52,19 +54,22 @@ def main() -> int:
     told: list[str] = []
     failed = False
     print("".join(f"{name:26}" if not name else f"{name:>10}" for name in ("", *chosen)), flush=True)
-    with ThreadPoolExecutor(given.jobs) as pool:
-        for row in rows:
-            if (needed := missing(row)) is not None:
-                print(f"{row.name:26}not here: {needed}", flush=True)
-                continue
-            if (error := pool.submit(does_not_start, row).result()) is not None:
-                print(f"{row.name:26}does not start here: {error}", flush=True)
-                continue
-            here = columns(row)
-            cells = [pool.submit(cell, row, name, told) if name in here else None for name in chosen]
-            seen = ["" if one is None else one.result() for one in cells]
+    pool = ThreadPoolExecutor(given.jobs)
+    try:
+        reasons = [pool.submit(why_not, row) for row in rows]
+        cells = [
+            [
+                pool.submit(cell, row, name, told) if name in columns(row) and not reason.result() else None
+                for name in chosen
+            ]
+            for row, reason in zip(rows, reasons, strict=True)
+        ]
+        for row, reason, line in zip(rows, reasons, cells, strict=True):
+            seen = ["" if one is None else one.result() for one in line]
             failed = failed or "FAILED" in seen
-            print(f"{row.name:26}" + "".join(f"{one:>10}" for one in seen), flush=True)
+            print(f"{row.name:26}{reason.result() or ''.join(f'{one:>10}' for one in seen)}", flush=True)
+    finally:
+        pool.shutdown(cancel_futures=True)
     print("\nKnown limits (~):")
     for row in rows:
         for reason in dict.fromkeys([*row.limits.values(), row.now_and_then]):

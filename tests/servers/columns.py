@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median
 
 from live import Ended, Row, Server, looks
 
@@ -92,14 +93,16 @@ def _usual(row: Row, stop: Stop) -> Ended:
     return usual
 
 
-def _assert_as_usual(row: Row, ended: Ended, usual: Ended, *, extra: float) -> None:
+def _assert_as_usual(row: Row, ended: Ended, usual: Ended, *, extra: float, or_status: tuple[int, ...] = ()) -> None:
     """Judge an end against that of the same server without us, *extra* seconds later at most."""
     told = re.sub(row.noise, lambda one: one[0] if "inproc_jobs" in one[0] else "", ended.errors)
     assert ended.status is not None, f"did not end\n{ended.errors}"
     assert ended.seconds <= usual.seconds + extra + row.looks + LOAD, (
         f"{ended.seconds:.1f} s, {usual.seconds:.1f} without us\n{ended.errors}"
     )
-    assert ended.status == usual.status, f"status {ended.status}, {usual.status} without us\n{ended.errors}"
+    assert ended.status in (usual.status, *or_status), (
+        f"status {ended.status}, {usual.status} without us\n{ended.errors}"
+    )
     for bad in ("Traceback", "Exception ignored", "core dumped"):
         assert told.count(bad) <= usual.errors.count(bad), ended.errors
 
@@ -121,7 +124,7 @@ def _finishes(stop: Callable[[Row], Stop]) -> Callable[[Row, Path], str]:
             stop(row)(server)
             ended = server.ended(TOO_LONG)
         _assert_done(ended, range(10))
-        _assert_as_usual(row, ended, usual, extra=WORK)
+        _assert_as_usual(row, ended, usual, extra=WORK, or_status=row.turns if stop(row).group else ())
         return f"{ended.seconds:.1f} s"
 
     return judge
@@ -135,7 +138,7 @@ def _known(number: int) -> Callable[[Row, Path], str]:
             case "stop":
                 return _finishes(lambda _: Stop(number))(row, place)
             case "reload":
-                return _reloads(lambda server: server.send(number))(row, place)
+                return _reloads(Stop(number))(row, place)
             case _:
                 raise NotApplicable("not known to it")
 
@@ -152,6 +155,7 @@ def _reloads(reload: Callable[[Server], object]) -> Callable[[Row, Path], str]:
             reload(server)
             server.await_done(10)
             _await_another(server, old)
+            server.await_ready(starts=2)
             server.tell("enqueue", first=10, n=2, seconds=0.1)
             server.await_done(12)
             Stop(row.stop)(server)
@@ -253,7 +257,8 @@ def _idle(row: Row, place: Path) -> str:
     for rounds in range(1, 16):
         theirs.append(_end_idle(row, stop, without=True).seconds)
         ours.append(_end_idle(row, stop, without=False).seconds)
-        more = min(ours) - min(theirs)  # a busy machine only adds
+        # A busy machine only adds; but some servers' own stops differ by more than what is looked for.
+        more = min(min(ours) - min(theirs), median(ours) - median(theirs))
         if rounds >= 3 and more < IDLE + row.looks:
             return f"{more * 1000:+.0f} ms"
     raise AssertionError(f"{more * 1000:.0f} ms more: {ours} {theirs}")
@@ -348,11 +353,12 @@ def columns(row: Row) -> list[str]:
 
 def judge(row: Row, column: str) -> str:
     """Judge one cell; anew, twice, where the server itself now and then does not do what it should."""
-    for left in (2, 1, 0) if row.now_and_then else (0,):
+    for left in (2, 1, 0) if row.now_and_then and column not in row.limits else (0,):
         try:
             with tempfile.TemporaryDirectory() as place:
                 return COLUMNS[column](row, Path(place))
-        except AssertionError:
+        except (AssertionError, OSError) as error:
             if not left:
                 raise
+            print(f"-- {row.name}, {column}: anew after {type(error).__name__} {error}", file=sys.stderr, flush=True)
     raise NotImplementedError  # never: the last one returns or raises

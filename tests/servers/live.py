@@ -46,6 +46,7 @@ class Row:
         answers: the requests that it still answers when it has been told to stop: one that is "slow", and a "new" one.
         noise: what it writes about its own end now and then, with or without us; a regular expression.
         now_and_then: why it sometimes does not end, with or without us; a cell that fails is then judged anew.
+        turns: statuses that it gives by turns, with or without us, when its workers get the signal, too.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Row:
     answers: tuple[str, ...] = ("slow",)
     noise: str = ""
     now_and_then: str = ""
+    turns: tuple[int, ...] = ()
 
     @property
     def family(self) -> str:
@@ -160,9 +162,13 @@ class Server:
             with suppress(OSError, http.client.HTTPException):
                 self.tell("look")
                 break
+        self.await_ready()
+
+    def await_ready(self, starts: int = 1) -> None:
+        """Wait until all of it is there, having started *starts* times."""
         text, times = self.row.ready
         for _ in looks(PATIENCE):
-            if self.errors().count(text) >= times:
+            if self.errors().count(text) >= times * starts:
                 return
         raise AssertionError(f"did not start:\n{self.errors()}")
 

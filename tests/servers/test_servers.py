@@ -40,6 +40,11 @@ WHOLE = [(row.name, column) for row in ROWS for column in columns(row)]
 GRACE = [
     ("gunicorn sync", "--graceful-timeout", "gunicorn's graceful_timeout"),
     ("uwsgi die-on-term", "--worker-reload-mercy", "uWSGI's worker-reload-mercy"),
+    ("granian wsgi", "--workers-kill-timeout", "granian's workers_kill_timeout"),
+    *(
+        pytest.param(name, "--graceful-timeout", "gunicorn's graceful_timeout", marks=pytest.mark.whole)
+        for name in ("gunicorn gthread", "gunicorn gevent", "gunicorn uvicorn")
+    ),
 ]
 
 

@@ -393,3 +393,395 @@ else:
 
     assert (done.returncode, done.stdout) == (-signal.SIGTERM, "done 2\n")
     assert done.stderr.count("discarded, attempt 1>: shutdown") == 1
+
+
+def test_a_process_that_has_noticed_no_fork_works_for_itself(python):
+    """Servers written in C fork without Python's hooks; the process id tells."""
+    done = python(
+        HEAD
+        + """
+define()
+Slow.perform_async(1, 0)
+inproc_jobs.drain(10)
+child = os.getpid() + 1
+os.getpid = inproc_jobs._runtime.getpid = lambda: child
+say(Slow.perform_async(2, 0).wait(10), *inproc_jobs.stats().values())
+"""
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("done 1\ndone 2\nTrue Stats(")
+    assert "succeeded=1," in done.stdout
+
+
+def test_a_child_that_is_forked_before_there_is_a_job_works_for_itself(python):
+    """Nothing of the parent's has to be undone there."""
+    done = python(
+        HEAD
+        + """
+import inproc_jobs
+child = os.fork()
+if child == 0:
+    define()
+    Slow.perform_async(1, 0)
+    sys.exit(7)
+say(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done 1\n7\n", "")
+
+
+def test_a_signal_of_the_applications_does_not_end_the_wait_at_the_door(python):
+    """A handler that would raise has nothing left to say once the main thread has ended; it is back afterwards."""
+    done = python(
+        HEAD
+        + """
+import atexit
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))
+define()
+
+class Stopping(inproc_jobs.Job):
+    def perform(self, number):
+        threading.Event().wait(0.3)
+        os.kill(os.getpid(), signal.SIGTERM)
+        threading.Event().wait(0.3)
+        say("done", number)
+
+atexit.register(lambda: say(signal.getsignal(signal.SIGTERM).__name__))
+Stopping.perform_async(1)
+"""
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done 1\n<lambda>\n", "")
+
+
+def test_what_ends_a_greenlet_does_not_end_the_wait_at_the_door(python):
+    """SystemExit in the main thread is how gevent tells of a greenlet that has called ``sys.exit``."""
+    done = python(
+        HEAD
+        + """
+define()
+from inproc_jobs import _native
+
+class Leaving(inproc_jobs.Job):
+    def perform(self, number):
+        threading.Event().wait(0.3)
+        _native.raise_in(threading.main_thread().ident, SystemExit)
+        say("left")
+
+Leaving.perform_async(1)
+Slow.perform_async(2, 0.6)
+Slow.perform_async(3, 0.6)
+"""
+    )
+
+    assert (done.returncode, sorted(done.stdout.splitlines()), done.stderr) == (0, ["done 2", "done 3", "left"], "")
+
+
+def test_a_process_dies_of_its_signal_whichever_thread_is_first(python):
+    """The main thread may come to its end while the thread that has finished the work is about to end the process."""
+    done = python(
+        HEAD
+        + """
+class Out:
+    def flush(self):
+        if threading.current_thread() is not threading.main_thread():
+            threading.Event().wait(10)
+
+    def write(self, text):
+        pass
+
+define()
+stopping = threading.Event()
+inproc_jobs.signals.shutdown_started.connect(lambda *_, **__: stopping.set(), weak=False)
+Slow.perform_async(1, 0.3)
+signal.raise_signal(signal.SIGTERM)
+stopping.wait(10)
+sys.stdout = Out()
+"""
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGTERM, "done 1\n", "")
+
+
+SERVED = """
+import asyncio
+from inproc_jobs.asgi import lifespan
+
+async def serve():
+    steps = iter(["startup", "shutdown"])
+
+    async def receive():
+        return {"type": f"lifespan.{next(steps)}"}
+
+    async def send(message):
+        say(message["type"])
+
+    async def app(scope, receive, send):
+        raise ValueError("no lifespan here")
+
+    await lifespan(app)({"type": "lifespan"}, receive, send)
+"""
+
+
+def test_a_lifespan_that_ends_after_the_signal_leaves_the_death_to_it(python):
+    """A server whose lifespan ends while a signal is being acted on: the work is finished, and the status is its own."""
+    done = python(
+        HEAD
+        + SERVED
+        + """
+define()
+stopping = threading.Event()
+inproc_jobs.signals.shutdown_started.connect(lambda *_, **__: stopping.set(), weak=False)
+Slow.perform_async(1, 0.3)
+signal.raise_signal(signal.SIGTERM)
+stopping.wait(10)
+asyncio.run(serve())
+threading.Event().wait(10)
+"""
+    )
+
+    assert (done.returncode, done.stderr) == (-signal.SIGTERM, "")
+    assert done.stdout.splitlines()[:2] == ["lifespan.startup.complete", "done 1"]
+
+
+def test_a_grace_period_of_granians_that_is_too_short_is_said(python):
+    """Its worker is forked, and keeps a handler of its master's, whose object knows the seconds."""
+    done = python(
+        HEAD
+        + """
+class Master:
+    workers_kill_timeout = 5
+    def handle(self, number, frame):
+        pass
+signal.signal(signal.SIGHUP, Master().handle)
+define()
+Slow.perform_async(1, 0)
+"""
+    )
+
+    said = GRACE.format(5, "granian's workers_kill_timeout")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done 1\n", said + "\n")
+
+
+def test_a_child_closes_what_its_parent_listens_to_signals_by(python):
+    """The pipe is the parent's: the child has two descriptors less."""
+    done = python(
+        HEAD
+        + """
+define()
+before = len(os.listdir("/dev/fd"))
+child = os.fork()
+if child == 0:
+    os._exit(before - len(os.listdir("/dev/fd")))
+say(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "2\n", "")
+
+
+def test_a_job_that_keeps_the_interpreters_lock_does_not_keep_the_process(python):
+    """The watchdog ends it soon after the deadline, and says where every thread is."""
+    done = python(
+        HEAD
+        + """
+import ctypes
+define()
+inproc_jobs.configure(shutdown_timeout=0.3)
+
+class Keeping(inproc_jobs.Job):
+    def perform(self):
+        threading.Event().wait(0.2)
+        ctypes.PyDLL(None).poll(None, 0, 12_000)
+        say("had its time")
+
+Keeping.perform_async()
+"""
+    )
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "in perform" in done.stderr
+
+
+def test_both_doors_of_the_exit_have_one_deadline(python):
+    """What hangs at the first is not waited for once more at the second."""
+    done = python(
+        HEAD
+        + """
+import atexit, time
+atexit.register(lambda: say(1.5 <= time.monotonic() - ended < 2.8))
+define()
+inproc_jobs.configure(shutdown_timeout=1.5)
+Slow.perform_async(1, 60)
+ended = time.monotonic()
+"""
+    )
+
+    assert (done.returncode, done.stdout) == (0, "True\n")
+
+
+def test_the_door_at_uwsgis_exit_is_taken_once(python):
+    """However many job classes there are."""
+    done = python(
+        HEAD
+        + """
+server = sys.modules["uwsgi"] = SimpleNamespace(opt={})
+define()
+Slow.perform_async(1, 0).wait(10)
+first = server.atexit
+class Other(inproc_jobs.Job):
+    def perform(self):
+        pass
+Other.perform_async().wait(10)
+say(server.atexit is first)
+"""
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done 1\nTrue\n", "")
+
+
+def test_an_event_loop_goes_on_hearing_its_own_signals(python):
+    """It is woken by the one descriptor there is, which stays its own where it has come first."""
+    done = python(
+        HEAD
+        + """
+import asyncio
+
+async def main():
+    heard = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, heard.set)
+    define()
+    Slow.perform_async(1, 0)
+    os.kill(os.getpid(), signal.SIGUSR1)
+    await asyncio.wait_for(heard.wait(), 5)
+    say("heard")
+
+asyncio.run(main())
+"""
+    )
+
+    assert (done.returncode, sorted(done.stdout.splitlines()), done.stderr) == (0, ["done 1", "heard"], "")
+
+
+def test_a_process_that_goes_on_after_its_lifespan_has_a_deadline_of_its_own(python):
+    """The clock of a stop begins anew where the first one was none."""
+    done = python(
+        HEAD
+        + SERVED
+        + """
+define()
+inproc_jobs.configure(shutdown_timeout=0.8)
+Slow.perform_async(1, 0)
+asyncio.run(serve())
+threading.Event().wait(1.5)
+Slow.perform_async(2, 0.1)
+"""
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [line for line in done.stdout.splitlines() if "done" in line] == ["done 1", "done 2"]
+
+
+def test_a_thread_that_outlives_the_main_one_has_a_deadline_of_its_own(python):
+    """What it enqueues long afterwards is finished as if the stop had begun then."""
+    done = python(
+        HEAD
+        + """
+def outlive():
+    threading.Event().wait(1.8)
+    Slow.perform_async(2, 0.1)
+
+define()
+inproc_jobs.configure(shutdown_timeout=0.8)
+Slow.perform_async(1, 0)
+threading.Thread(target=outlive).start()
+"""
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done 1\ndone 2\n", "")
+
+
+def test_a_child_that_multiprocessing_has_spawned_ends_as_any_other_process(python):
+    """Only one that it has forked ends without its callbacks; here they may enqueue."""
+    done = python(
+        HEAD
+        + f"""
+import multiprocessing
+child = {HEAD!r} + '''
+import atexit
+define()
+atexit.register(Slow.perform_async, 2, 0)
+Slow.perform_async(1, 0)
+'''
+process = multiprocessing.get_context("spawn").Process(target=exec, args=(child, {{"__name__": "spawned"}}))
+process.start()
+process.join(15)
+"""
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done 1\ndone 2\n", "")
+
+
+def test_a_ctrl_c_after_sigterm_is_heard_wherever_the_main_thread_is(python):
+    """The first signal takes nothing away by which the next is heard, in the middle of a call into C."""
+    started = time.monotonic()
+
+    done = python(
+        HEAD
+        + """
+import ctypes
+define()
+Slow.perform_async(1, 60)
+signal.raise_signal(signal.SIGTERM)
+threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
+library = ctypes.CDLL(None)
+lock = (ctypes.c_char * 64)()
+library.pthread_mutex_lock(lock)
+library.pthread_mutex_lock(lock)
+"""
+    )
+
+    assert done.returncode == -signal.SIGTERM
+    assert time.monotonic() - started < 7
+
+
+def test_what_jobs_print_arrives_although_the_process_dies_of_a_signal(python):
+    """What waits in the buffers of the standard streams is written first."""
+    done = python(
+        HEAD
+        + """
+define()
+sys.stdout = open(1, "w", closefd=False)  # which buffers, however the tests are run
+
+class Printing(inproc_jobs.Job):
+    def perform(self):
+        print("printed")
+
+Printing.perform_async().wait(10)
+Slow.perform_async(1)
+signal.raise_signal(signal.SIGTERM)
+threading.Event().wait(10)
+"""
+    )
+
+    assert (done.returncode, sorted(done.stdout.splitlines()), done.stderr) == (
+        -signal.SIGTERM,
+        ["done 1", "printed"],
+        "",
+    )
+
+
+def test_impatience_before_there_is_anything_to_wait_for(python):
+    """A process that has accepted nothing has nothing to cut short."""
+    done = python(
+        HEAD
+        + """
+define()
+inproc_jobs._lifecycle._host.hurry()
+Slow.perform_async(1)
+"""
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done 1\n", "")

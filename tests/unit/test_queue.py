@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import linecache
 import queue
+import sys
 import threading
 import time
 from collections import Counter
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import CodeType
 
 import pytest
 
-from inproc_jobs import Discard, Job, RunState, configure, current_run, drain, shutdown, signals, stats
+from inproc_jobs import Discard, Job, Run, RunState, _full, configure, current_run, drain, shutdown, signals, stats
 from inproc_jobs.errors import QueueFullError, RejectedError, RunDiscardedError, ScheduleFullError, ShutdownError
 
 WAIT = 10.0  # seconds
@@ -342,6 +346,22 @@ def test_caller_runs_does_not_recurse_without_end(gate):
     assert Mail.depth < 100
 
 
+def test_caller_runs_counts_what_its_own_thread_is_inside_of(gate, monkeypatch):
+    """However many workers are at work, a thread that performs nothing yet may perform the new run."""
+    monkeypatch.setattr(_full, "MAX_NESTING", 1)
+
+    class Mail(Job, workers=3, max_queue=1, when_full="caller_runs"):
+        def perform(self, what):
+            what()
+
+    for _ in range(3):
+        Mail.perform_async(gate)
+        gate.entered()
+    Mail.perform_async(int)
+
+    assert Mail.perform_async(int).state is RunState.SUCCEEDED
+
+
 def test_discard_gives_the_new_run_back_as_discarded(gate, record, caplog):
     """when_full="discard": the new run ends at once with reason "queue_full", counted, announced and logged once."""
 
@@ -467,6 +487,19 @@ def test_higher_priorities_start_first_and_equals_in_their_order(gate):
     assert order == ["high", "high too", "five", "a", "b", "low"]
 
 
+def test_a_run_of_a_priority_of_its_own_starts_when_it_has_been_announced(record):
+    """An idle worker comes for it as for any other."""
+
+    class Mail(Job):
+        def perform(self):
+            pass
+
+    run = Mail.using(priority=5).perform_async()
+
+    assert run.wait(WAIT)
+    assert record.names(run) == ["job_enqueued", "job_started", "job_succeeded"]
+
+
 def test_priorities_count_together_against_the_bound(gate):
     """max_queue bounds all waiting runs of a class, whatever their priority."""
 
@@ -501,6 +534,7 @@ def test_a_run_that_waits_too_long_is_discarded_as_expired(gate, record):
 
     assert late.wait(WAIT)
     assert (late.state, late.reason) == (RunState.DISCARDED, "expired")
+    assert (late.attempt, late.started_at) == (0, None)
     assert performed == [1]
     assert record.names(late) == ["job_enqueued", "job_discarded"]
 
@@ -681,6 +715,29 @@ def test_workers_rest_while_a_receiver_takes_its_time(gate):
     assert drain(WAIT)
 
 
+def test_a_drain_ends_with_the_run_that_another_thread_performs_itself(gate):
+    """perform_now tells whoever waits for the process to go quiet, as a worker does."""
+
+    class Mail(Job):
+        def perform(self):
+            gate()
+
+    drained: list[bool] = []
+    caller = threading.Thread(target=Mail.perform_now)
+    waiter = threading.Thread(target=lambda: drained.append(drain(60)))
+    caller.start()
+    gate.entered()
+    waiter.start()
+    waiter.join(0.2)
+    assert not drained
+
+    gate.open()
+
+    caller.join(WAIT)
+    waiter.join(WAIT)
+    assert drained == [True]
+
+
 @pytest.mark.parametrize("when_full", ["raise", "block", "caller_runs", "discard", "discard_oldest"])
 def test_too_many_retries_refuse_new_runs_whatever_the_policy(gate, when_full):
     """max_scheduled is no bound of the queue's: no policy could make room, and none throws away what waits."""
@@ -711,12 +768,14 @@ def test_too_many_retries_refuse_new_runs_whatever_the_policy(gate, when_full):
 def test_a_receiver_of_job_rejected_sees_what_was_refused(gate):
     """The arguments are still there, so that the work can be kept elsewhere; afterwards the run lets go of them."""
     seen = []
+    runs = []
 
     class Mail(Job, workers=1, max_queue=1):
         def perform(self, what, number=0):
             what()
 
     def keep(sender, run, error, **extra):
+        runs.append(run)
         seen.append((run.state, run.args, dict(run.kwargs), type(error)))
 
     fill(Mail, gate, waiting=1)
@@ -724,6 +783,7 @@ def test_a_receiver_of_job_rejected_sees_what_was_refused(gate):
         Mail.perform_async(gate, number=7)
 
     assert seen == [(RunState.DISCARDED, (gate,), {"number": 7}, QueueFullError)]
+    assert [(run.args, dict(run.kwargs)) for run in runs] == [((), {})]
     assert refused.value.job == Mail.__job__.name
 
 
@@ -816,16 +876,142 @@ def test_a_run_whose_announcement_outlasts_the_shutdown_is_discarded_by_name(rec
         def perform(self):
             pass
 
+    meanwhile: list[RunState] = []
+
     def stop(sender, run, **extra):
         shutdown(timeout=0)
+        meanwhile.append(run.state)
 
     with signals.job_enqueued.connected_to(stop):
         run = Mail.perform_in(delay) if delay else Mail.perform_async()
 
+    assert meanwhile == [RunState.SCHEDULED if delay else RunState.QUEUED]
     assert (run.state, run.reason) == (RunState.DISCARDED, "shutdown")
     assert sorted(record.names(run)) == ["job_discarded", "job_enqueued"]  # blinker calls receivers in no order
     seen = stats()[Mail.__job__.name]
     assert (seen.queued, seen.scheduled, seen.discarded) == (0, 0, 1)
+
+
+# What comes in between.
+
+
+@contextmanager
+def before_lines(acts: dict[str, Callable[[], object]]) -> Iterator[None]:
+    """Have each of *acts* called once, as the queue comes to the line that begins with its key."""
+    if sys.version_info < (3, 12):
+        pytest.skip("needs sys.monitoring")
+    monitoring, tool = sys.monitoring, 4
+    left = dict(acts)
+
+    def look(code: CodeType, number: int) -> object:
+        line = linecache.getline(code.co_filename, number).strip()
+        start = next((start for start in acts if line.startswith(start)), None)
+        if start is None or not code.co_filename.endswith("inproc_jobs/_queue.py"):
+            return monitoring.DISABLE
+        left.pop(start, int)()
+        return None
+
+    monitoring.use_tool_id(tool, "before_lines")
+    monitoring.register_callback(tool, monitoring.events.LINE, look)
+    monitoring.restart_events()
+    monitoring.set_events(tool, monitoring.events.LINE)
+    try:
+        yield
+    finally:
+        monitoring.set_events(tool, 0)
+        monitoring.register_callback(tool, monitoring.events.LINE, None)
+        monitoring.free_tool_id(tool)
+    assert not left, "it has not come there"
+
+
+class Raced(Job):
+    performed = 0
+
+    def perform(self):
+        Raced.performed += 1
+
+
+def test_an_enqueue_that_a_whole_shutdown_overtakes_is_refused():
+    """The shutdown has looked at the queue before the run was in: whoever enqueues it is told."""
+    before = Raced.performed
+
+    with before_lines({"waiting.append(run)": lambda: shutdown(0)}), pytest.raises(ShutdownError):
+        Raced.perform_async()
+
+    seen = stats()[Raced.__job__.name]
+    assert (seen.queued, seen.rejected, seen.discarded) == (0, 1, 0)
+    assert Raced.performed == before
+
+
+def test_an_enqueue_that_a_whole_shutdown_overtakes_is_discarded_if_a_worker_was_faster():
+    """It is accepted then, and named like all that could not be finished."""
+    acts = {
+        "waiting.append(run)": lambda: shutdown(0),
+        "self._recheck(run)": lambda: Raced.__job__.queue.get_nowait(),
+    }
+
+    with before_lines(acts):
+        run = Raced.perform_async()
+
+    assert (run.state, run.reason, run.done()) == (RunState.DISCARDED, "shutdown", True)
+    assert stats()[Raced.__job__.name].queued == 0
+
+
+def test_an_enqueue_that_a_closing_overtakes_is_finished_with_the_rest():
+    """What is in before the last look counts as accepted."""
+    Raced.perform_async().wait(WAIT)
+
+    with before_lines({"waiting.append(run)": lambda: Raced.__job__.queue.close()}):
+        run = Raced.perform_async()
+
+    assert run.wait(WAIT)
+    assert run.state is RunState.SUCCEEDED
+
+
+def test_a_worker_that_finds_the_run_gone_goes_on():
+    """Two workers may come for the same run: one of them has it, and the other looks again."""
+    Raced.perform_async().wait(WAIT)
+    taken: list[Run] = []
+
+    with before_lines({"move()": lambda: taken.append(Raced.__job__.queue.get_nowait())}):
+        run = Raced.perform_async()
+        assert drain(WAIT)
+
+    assert taken == [run]
+    assert run.state is RunState.QUEUED
+    Raced.__job__.queue.put(run)
+    assert run.wait(WAIT)
+
+
+def test_a_delayed_run_whose_time_comes_after_the_last_look_is_discarded():
+    """A shutdown has looked at the queue, and not yet at what waits for its time."""
+    Raced.perform_async().wait(WAIT)
+    discarded: list[Run] = []
+
+    with before_lines({"waiting = self.scheduled": lambda: Raced.__job__.queue.sweep(0, discarded)}):
+        run = Raced.perform_in(0.01)
+        assert run.wait(WAIT)
+
+    assert (run.state, run.reason) == (RunState.DISCARDED, "shutdown")
+    assert discarded == [run]
+    assert stats()[Raced.__job__.name].queued == 0
+
+
+def test_a_run_whose_worker_dies_after_the_last_look_is_discarded(struck):
+    """It was in nobody's hands as the shutdown looked, and is named all the same."""
+    Raced.perform_async().wait(WAIT)
+    before = Raced.performed
+    discarded: list[Run] = []
+
+    look = before_lines({"if run.state is not QUEUED": lambda: Raced.__job__.queue.sweep(0, discarded)})
+    with look, struck("Worker.perform") as strikes:
+        run = Raced.perform_async()
+        assert run.wait(WAIT)
+
+    assert strikes
+    assert (run.state, run.reason) == (RunState.DISCARDED, "shutdown")
+    assert discarded == [run]
+    assert Raced.performed == before
 
 
 # Workers that die.
@@ -858,6 +1044,41 @@ def test_a_run_on_which_its_worker_has_died_has_failed(struck, record, caplog, f
     assert caplog.messages.count("a worker's thread died and is replaced") == 1
     seen = stats()[Mail.__job__.name]
     assert (seen.succeeded, seen.failed) == (1, 1)
+
+
+def test_a_run_whose_retry_cannot_be_noted_has_failed(struck):
+    """A MemoryError as it would begin to wait for its next attempt is its end; nothing is left to wait for."""
+
+    class Mail(Job, workers=1, retry=lambda attempt, error: 1000.0):
+        def perform(self, *, fails):
+            if fails:
+                raise OSError("the mail")
+
+    assert Mail.perform_async(fails=False).wait(WAIT)
+    assert drain(WAIT)
+
+    with struck("Timer.insert") as strikes:
+        run = Mail.perform_async(fails=True)
+        assert run.wait(WAIT)
+
+    assert strikes
+    assert (run.state, type(run.error)) == (RunState.FAILED, MemoryError)
+    assert stats()[Mail.__job__.name].retrying == 0
+    assert drain(WAIT)
+
+
+def test_a_thread_that_dies_before_it_is_a_worker_gives_back_what_it_came_for(struck):
+    """Another thread comes for the queue, with the same permit."""
+
+    class Mail(Job, workers=1):
+        def perform(self):
+            return "sent"
+
+    with struck("JobQueue.employ") as strikes:
+        runs = [Mail.perform_async() for _ in range(3)]
+        assert [run.result(WAIT) for run in runs] == ["sent"] * 3
+
+    assert strikes
 
 
 def test_a_run_that_its_worker_had_not_started_is_performed_by_another(struck, caplog):
@@ -901,6 +1122,37 @@ def test_an_enqueue_that_runs_out_of_memory_was_not_accepted_or_is_performed(str
     assert drain(WAIT)
     seen = stats()[Mail.__job__.name]
     assert (seen.queued, seen.scheduled, seen.failed) == (0, 0, 0)
+
+
+def test_a_delayed_run_whose_announcement_fails_was_not_accepted(struck, record):
+    """What comes out of the enqueue is all there is: nothing waits, and a drain has nothing to wait for."""
+
+    class Mail(Job):
+        def perform(self):
+            pass
+
+    with struck("JobQueue.announce") as strikes, pytest.raises(MemoryError):
+        Mail.perform_in(1000)
+
+    assert strikes
+    assert stats()[Mail.__job__.name].scheduled == 0
+    assert drain(WAIT)
+
+
+def test_the_oldest_ends_although_an_error_strikes_its_end(struck, gate):
+    """It has been taken out already, so that nobody else would."""
+
+    class Mail(Job, workers=1, max_queue=1, when_full="discard_oldest"):
+        def perform(self, gate):
+            gate()
+
+    _, (oldest,) = fill(Mail, gate, waiting=1)
+
+    with struck("Run._close") as strikes, pytest.raises(MemoryError):
+        Mail.perform_async(gate)
+
+    assert strikes
+    assert (oldest.state, oldest.reason, oldest.done()) == (RunState.DISCARDED, "queue_full", True)
 
 
 def test_retries_fill_the_schedule_and_then_new_runs_are_refused():
@@ -966,6 +1218,24 @@ def test_a_run_whose_retry_a_shutdown_overtakes_has_failed(record):
 
     assert (run.state, type(run.error)) == (RunState.FAILED, OSError)
     assert record.names(run)[-1] == "job_failed"
+
+
+def test_a_run_that_is_cancelled_as_its_retry_is_announced_has_no_other_attempt(record):
+    """A receiver of job_retried may have seen enough."""
+
+    class Mail(Job, retry=lambda attempt, error: 0.0):
+        def perform(self):
+            raise OSError("the mail")
+
+    def cancel(sender, run, **extra):
+        run.cancel()
+
+    with signals.job_retried.connected_to(cancel):
+        run = Mail.perform_async()
+        assert run.wait(WAIT)
+
+    assert (run.state, run.attempt) == (RunState.CANCELLED, 1)
+    assert record.names(run)[-1] == "job_cancelled"
 
 
 def test_a_run_that_is_shut_down_while_it_is_announced_is_not_performed_now(record):

@@ -7,6 +7,7 @@ import concurrent.futures
 import contextvars
 import gc
 import logging
+import os
 import re
 import threading
 import tracemalloc
@@ -19,8 +20,10 @@ import pytest
 from inproc_jobs import Discard, Job, Run, RunState, configure, current_run, drain, job, shutdown, signals, stats
 from inproc_jobs.errors import (
     DeadlockError,
+    QueueFullError,
     RunCancelledError,
     RunDiscardedError,
+    WrongProcessError,
 )
 
 WAIT = 10.0  # seconds
@@ -65,6 +68,20 @@ def test_a_run_goes_from_queued_to_running_to_succeeded(make_gate):
     assert run.wait(WAIT)
     assert run.state is RunState.SUCCEEDED
     assert ahead.done()
+
+
+def test_a_state_is_a_string_too():
+    """What is documented can be compared with, and stored."""
+    assert [*RunState] == [
+        "scheduled",
+        "queued",
+        "running",
+        "retrying",
+        "succeeded",
+        "failed",
+        "discarded",
+        "cancelled",
+    ]
 
 
 def test_a_delayed_run_is_scheduled_and_one_between_attempts_is_retrying():
@@ -392,6 +409,19 @@ def test_an_ended_run_can_be_awaited_and_awaited_again():
     assert asyncio.run(main()) == [7, 7, 7, 7]
 
 
+def test_awaiting_a_run_of_another_process_is_refused(monkeypatch):
+    """It can only end there: whoever awaits it here is told, instead of waiting for ever."""
+    run = Passing.perform_in(1000)
+
+    async def main():
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "getpid", lambda: run._queue.pid + 1)
+            with pytest.raises(WrongProcessError, match="forked"):
+                await run
+
+    asyncio.run(main())
+
+
 def test_giving_up_an_await_leaves_the_run_alone(gate):
     """Cancelling the task that awaits does not cancel the run."""
     run = Passing.perform_async(gate)
@@ -446,6 +476,38 @@ def test_an_event_loop_that_has_closed_harms_no_run(gate):
     assert run.wait(WAIT)
     assert run.state is RunState.SUCCEEDED
     task._log_destroy_pending = False  # asyncio would complain of the task that this test leaves undone
+
+
+def test_an_error_that_strikes_a_wake_up_leaves_no_task_waiting(gate):
+    """An event loop only logs it, so the task is woken once more."""
+    run = Passing.perform_async(gate)
+    logged: list[dict[str, object]] = []
+
+    class Struck(asyncio.Future):
+        calls = 0
+
+        def set_result(self, result):
+            Struck.calls += 1
+            if Struck.calls == 1:
+                raise MemoryError
+            super().set_result(result)
+
+    async def main():
+        task = asyncio.ensure_future(_result(run))
+        loop.call_soon(gate.open)  # when the task waits
+        await task
+
+    loop = asyncio.new_event_loop()
+    loop.create_future = lambda: Struck(loop=loop)
+    loop.set_exception_handler(lambda loop, context: logged.append(context))
+    loop.call_later(WAIT, loop.stop)
+    try:
+        loop.run_until_complete(main())
+    finally:
+        loop.close()
+
+    assert Struck.calls == 2
+    assert [type(context["exception"]) for context in logged] == [MemoryError]
 
 
 # Deadlocks.
@@ -511,6 +573,46 @@ def test_two_workers_that_wait_for_each_other_are_told(make_gate):
     assert sorted(run.state.value for run in runs) == ["failed", "succeeded"] or {run.state for run in runs} == {
         RunState.SUCCEEDED
     }
+
+
+def test_two_jobs_may_wait_for_each_other_a_while(make_gate):
+    """A wait with a limit ends by itself, so it is no deadlock."""
+    doors = make_gate(), make_gate()
+
+    class Pair(Job, workers=2):
+        def perform(self, number, seconds):
+            doors[number]()
+            return runs[1 - number].wait(seconds)
+
+    runs = [Pair.perform_async(0, WAIT), Pair.perform_async(1, 0.3)]
+    for door in doors:
+        door.entered()
+    for door in doors:
+        door.open()
+
+    assert [run.result(WAIT) for run in runs] == [True, False]
+
+
+def test_tasks_beside_two_async_jobs_may_await_them(make_gate):
+    """Only the task that performs a job holds it up; what else it has started may wait for whatever it likes."""
+    doors = make_gate(), make_gate()
+
+    class Pair(Job, workers=2):
+        async def perform(self, number):
+            doors[number]()
+            task = asyncio.ensure_future(_result(runs[1 - number]))
+            done, _ = await asyncio.wait([task], timeout=0.5)
+            task.cancel()
+            return [task.exception() for task in done]
+
+    runs = [Pair.perform_async(number) for number in range(2)]
+    for door in doors:
+        door.entered()
+    for door in doors:
+        door.open()
+
+    for run in runs:
+        assert run.result(WAIT) in ([], [None])
 
 
 def test_a_deadlock_across_two_classes_is_told(make_gate):
@@ -735,6 +837,56 @@ def _until(condition):
     raise AssertionError("what was waited for has not happened")
 
 
+def test_a_cancelled_run_ends_although_an_error_strikes_its_end(struck):
+    """It has been taken out already, so that nobody else would."""
+    run = Passing.perform_in(1000)
+
+    with struck("Run._close") as strikes, pytest.raises(MemoryError):
+        run.cancel()
+
+    assert strikes
+    assert (run.state, run.done()) == (RunState.CANCELLED, True)
+
+
+def test_who_waits_for_a_cancelled_run_is_woken_although_an_error_strikes(struck):
+    """Nobody comes by once more who could do it."""
+    run = Passing.perform_in(1000)
+    waiter = threading.Thread(target=run.wait)
+    waiter.start()
+    _until(lambda: run._waiters)
+
+    with struck("Run._wake") as strikes, pytest.raises(MemoryError):
+        run.cancel()
+
+    assert strikes
+    waiter.join(WAIT)
+    assert not waiter.is_alive()
+
+
+def test_who_waits_for_a_refused_run_is_woken(gate):
+    """A receiver of job_rejected may hand the run on; there is nothing to wait for."""
+    waiters: list[threading.Thread] = []
+
+    class Mail(Job, workers=1, max_queue=1):
+        def perform(self, gate=None):
+            if gate:
+                gate()
+
+    def hand_on(sender, run, **extra):
+        waiters.append(threading.Thread(target=run.wait, args=(60,)))
+        waiters[0].start()
+        _until(lambda: run._waiters)
+
+    Mail.perform_async(gate)
+    gate.entered()
+    Mail.perform_async()
+    with signals.job_rejected.connected_to(hand_on), pytest.raises(QueueFullError):
+        Mail.perform_async()
+
+    waiters[0].join(WAIT)
+    assert not waiters[0].is_alive()
+
+
 def test_cancelling_an_ended_run_changes_nothing():
     """cancel() on a run that has ended returns False."""
     run = Passing.perform_async(3)
@@ -923,8 +1075,9 @@ def test_a_run_whose_end_is_being_announced_is_not_done_because_a_shutdown_meets
     with signals.job_succeeded.connected_to(hold):
         run = Passing.perform_async("value")
         gate.entered()
-        shutdown(timeout=0.05)
+        report = shutdown(timeout=0.05)
 
+        assert report.discarded == []
         assert not run.done()
         gate.open()
         assert run.result(WAIT) == "value"
@@ -1036,6 +1189,22 @@ def test_a_failed_async_run_holds_neither_arguments_nor_frames():
 
     assert seen() is None
     assert isinstance(run.error, ValueError)
+
+
+def test_what_an_async_job_enqueues_holds_nothing_of_it():
+    """The context that goes along does not keep the task which performed the job."""
+    seen: list[weakref.ref[object]] = []
+
+    class Outer(Job):
+        async def perform(self):
+            seen.extend((weakref.ref(asyncio.current_task()), weakref.ref(self.run)))
+            return Passing.perform_in(1000)
+
+    later = Outer.perform_async().result(WAIT)
+    gc.collect()  # asyncio's own tasks are cyclic
+
+    assert later.state is RunState.SCHEDULED
+    _until(lambda: [one() for one in seen] == [None, None])
 
 
 @pytest.mark.parametrize("end", ["cancel", "timeout"])

@@ -8,7 +8,19 @@ import time
 
 import pytest
 
-from inproc_jobs import Job, RunState, _threads, configure, drain, restart, shutdown, stats
+from inproc_jobs import (
+    Job,
+    RunState,
+    ShutdownReport,
+    _threads,
+    _worker,
+    configure,
+    drain,
+    restart,
+    shutdown,
+    signals,
+    stats,
+)
 from inproc_jobs._timer import Timer
 
 WAIT = 10.0  # seconds
@@ -111,6 +123,32 @@ def test_one_thread_serves_all_classes_fairly(max_threads, gate):
     assert order.index("rare") < 150
 
 
+def test_a_worker_gives_way_when_its_share_is_over_and_not_before(max_threads, gate, monkeypatch):
+    """To go from queue to queue costs time, so that it does not do so after each run."""
+    monkeypatch.setattr(_worker, "FAIR_SHARE", 60.0)
+    max_threads(1)
+    order: list[str] = []
+
+    class Busy(Job, workers=1):
+        def perform(self, what=int):
+            what()
+            order.append("busy")
+
+    class Rare(Job, workers=1):
+        def perform(self):
+            order.append("rare")
+
+    Busy.perform_async(gate)
+    gate.entered()
+    for _ in range(20):
+        Busy.perform_async()
+    Rare.perform_async()
+    gate.open()
+
+    assert drain(WAIT)
+    assert order == ["busy"] * 21 + ["rare"]
+
+
 def test_a_flood_of_one_class_does_not_starve_another(max_threads, gate):
     """A class whose queue never gets empty gives way again and again."""
     max_threads(1)
@@ -177,6 +215,36 @@ def test_threads_of_an_idle_process_end_with_the_shutdown():
     assert min(elapsed) < 0.05
 
 
+def test_a_shutdown_during_anothers_waits_for_it(gate):
+    """Whoever asks second comes back when all is done, with the same report."""
+
+    class Mail(Job):
+        def perform(self):
+            gate()
+
+    started = threading.Event()
+    reports: list[ShutdownReport] = []
+    askers = [threading.Thread(target=lambda: reports.append(shutdown(timeout=WAIT))) for _ in range(2)]
+    run = Mail.perform_async()
+    gate.entered()
+
+    def note(sender, **extra):
+        started.set()
+
+    with signals.shutdown_started.connected_to(note):
+        askers[0].start()
+        assert started.wait(WAIT)
+        askers[1].start()
+        askers[1].join(0.2)  # until it waits, which nobody announces
+        assert not reports
+        gate.open()
+        for asker in askers:
+            asker.join(WAIT)
+
+    assert reports[0] is reports[1]
+    assert (reports[0].finished, run.state) == (1, RunState.SUCCEEDED)
+
+
 def test_a_restart_after_a_hung_run_starts_threads_again():
     """After a shutdown that a run did not heed, restart() gives a runtime that performs jobs, each time."""
 
@@ -200,6 +268,29 @@ def test_a_restart_after_a_hung_run_starts_threads_again():
         restart()
 
         assert Mail.perform_async().wait(5), "no thread was started after the restart"
+
+
+def test_a_queue_that_waited_for_a_thread_at_the_shutdown_works_after_the_restart(max_threads, gate):
+    """No thread has come for it, and none is missing afterwards."""
+    max_threads(1)
+
+    class Hung(Job, workers=1):
+        def perform(self):
+            gate()
+
+    class Mail(Job, workers=1):
+        def perform(self):
+            pass
+
+    Hung.perform_async()
+    gate.entered()
+    waiting = Mail.perform_async()
+    shutdown(timeout=0.05)
+    assert waiting.state is RunState.DISCARDED
+    gate.open()
+    restart()
+
+    assert Mail.perform_async().wait(WAIT)
 
 
 def test_a_restart_while_a_hung_run_goes_on_serves_the_others(gate):
@@ -387,6 +478,58 @@ def test_a_thread_that_does_not_come_is_asked_for_again(monkeypatch, gate):
 
     assert Mail.perform_async().result(WAIT) == "sent"
     assert len(lost) == 1
+
+
+def test_a_thread_that_comes_too_late_leaves_again(monkeypatch):
+    """Another one has come for it, and does the work once."""
+    monkeypatch.setattr(_threads, "ARRIVAL", 0.05)
+    start = threading.Thread.start
+    late: list[threading.Thread] = []
+
+    def hold_the_first(thread: threading.Thread) -> None:
+        if thread.name.startswith("inproc_jobs-worker") and not late:
+            late.append(thread)
+        else:
+            start(thread)
+
+    class Mail(Job):
+        performed = 0
+
+        def perform(self):
+            Mail.performed += 1
+
+    monkeypatch.setattr(threading.Thread, "start", hold_the_first)
+    assert Mail.perform_async().wait(WAIT)
+
+    start(late[0])
+
+    late[0].join(WAIT)
+    assert not late[0].is_alive()
+    assert Mail.perform_async().wait(WAIT)
+    assert Mail.performed == 2
+
+
+def test_a_second_thread_that_is_not_to_be_had_leaves_its_work_to_the_first(monkeypatch, gate, caplog):
+    """It is performed as soon as the first is done with what it does."""
+
+    class Mail(Job, workers=2):
+        def perform(self, what=int):
+            what()
+            return threading.get_ident()
+
+    first = Mail.perform_async(gate)
+    gate.entered()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_thread)
+        second = Mail.perform_async()
+        for _ in range(1000):
+            if "no thread for a worker: RuntimeError: can't start new thread" in caplog.messages:
+                break
+            threading.Event().wait(0.01)
+        assert second.state is RunState.QUEUED
+        gate.open()
+
+        assert second.result(WAIT) == first.result(WAIT)
 
 
 def test_a_thread_that_takes_its_leave_keeps_no_other_from_work(monkeypatch, gate, max_threads):

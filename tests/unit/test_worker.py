@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import sys
 import threading
 import time
 import tracemalloc
@@ -13,7 +14,7 @@ from datetime import timedelta
 import pytest
 
 import inproc_jobs
-from inproc_jobs import Discard, Job, Retry, RunState, _run, current_run, drain, job, signals, stats
+from inproc_jobs import Discard, Job, Retry, RunState, _report, _run, current_run, drain, job, signals, stats
 from inproc_jobs._worker import Worker
 from inproc_jobs.errors import RunCancelledError, RunTimeoutError
 
@@ -133,6 +134,32 @@ def test_a_discard_ends_the_run_without_retry(record):
     assert record.data("job_discarded") == [{"run": run, "reason": "unsubscribed"}]
 
 
+def test_a_discard_without_a_word_has_a_reason():
+    """The reason of a discarded run is never empty."""
+
+    class Mail(Job):
+        def perform(self):
+            raise Discard
+
+    run = Mail.perform_async()
+
+    assert run.wait(WAIT)
+    assert (run.state, run.reason) == (RunState.DISCARDED, "discarded by the job")
+
+
+def test_an_error_that_outlives_its_attempt_holds_no_frames():
+    """A job may raise the same error again and again; the frames of its attempts do not hang on to it."""
+    why = Discard("unsubscribed")
+
+    class Mail(Job):
+        def perform(self):
+            raise why
+
+    assert Mail.perform_async().wait(WAIT)
+
+    _until(lambda: why.__traceback__ is None)
+
+
 # Retries.
 
 
@@ -176,6 +203,25 @@ def test_attempts_bound_the_retries():
 
     assert run.wait(WAIT)
     assert (run.state, run.attempt, run.error.args) == (RunState.FAILED, 3, (3,))
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_an_attempt_that_fails_is_timed_like_others(fails):
+    """How long it has waited and run is in the numbers of its job class."""
+
+    class Mail(Job):
+        def perform(self):
+            threading.Event().wait(0.05)
+            if fails:
+                raise OSError
+
+    run = Mail.perform_async()
+
+    assert run.wait(WAIT)
+    seen = stats()[Mail.__job__.name]
+    assert (seen.wait.count, seen.run.count) == (1, 1)
+    assert 0 <= seen.wait.max < 5
+    assert 0.05 <= seen.run.max < 5
 
 
 def test_without_a_policy_nothing_is_tried_twice():
@@ -317,6 +363,34 @@ def test_a_run_past_its_timeout_is_reported_at_once_with_its_stack(gate, record,
     assert "_bootstrap" not in warning.getMessage()
 
 
+def test_a_stack_without_a_line_of_the_packages_is_shown_whole():
+    """The thread of a hung run may do something else by the time that it is looked at."""
+    said = _report.stack(sys._getframe())
+
+    assert "test_a_stack_without_a_line_of_the_packages_is_shown_whole" in said
+    assert "pytest" in said
+
+
+def test_a_run_that_may_not_be_interrupted_goes_on_at_the_deadline_of_a_shutdown(gate):
+    """It is discarded and told to stop; nothing is raised in the middle of what it does."""
+    told: list[bool] = []
+
+    class Long(Job, timeout=60):
+        def perform(self):
+            gate()
+            told.append(self.should_stop)
+
+    run = Long.perform_async()
+    gate.entered()
+    inproc_jobs.shutdown(timeout=0.05)
+    assert run.state is RunState.DISCARDED
+
+    gate.open()
+
+    _until(lambda: told)
+    assert told == [True]
+
+
 def test_a_run_within_its_timeout_is_left_alone(gate, record):
     """The timeout counts from the start of the attempt, and before it is over nothing is said or raised."""
 
@@ -349,7 +423,7 @@ def test_a_run_cancelled_while_it_is_announced_is_not_performed_now(record):
 
     ((_, _, data),) = [sent for sent in record.sent if sent[0] == "job_cancelled"]
     assert record.names(data["run"]) == ["job_enqueued", "job_cancelled"]
-    assert data["run"].state is RunState.CANCELLED
+    assert (data["run"].state, data["run"].attempt, data["run"].started_at) == (RunState.CANCELLED, 0, None)
 
 
 def test_what_perform_now_raises_shows_where_in_the_job():
