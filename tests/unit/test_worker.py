@@ -53,6 +53,9 @@ def test_whatever_a_job_raises_is_its_outcome_and_the_worker_goes_on(error):
     assert {run.state for run in good} == {RunState.SUCCEEDED}
 
 
+@pytest.mark.skipif(
+    sys.version_info < (3, 12), reason="CPython 3.11.7 itself can loop for ever under a trace function (DO_TRACING)"
+)
 def test_a_run_that_is_discarded_as_its_attempt_begins_never_looks_as_if_it_ran(gate):
     """A shutdown comes between two lines of the worker: whatever that then notes, the run has ended."""
     states: list[RunState] = []
