@@ -5,7 +5,6 @@ from __future__ import annotations
 import _thread
 import ctypes
 import gc
-import json
 import logging
 import os
 import queue
@@ -373,22 +372,6 @@ def enqueue_twenty() -> list[Run[None]]:
         if number in (0, 5):
             runs[-1].wait(0.5)
     return runs
-
-
-def lines_of_threads() -> str:
-    """Return every line of this package that its threads come by, as JSON."""
-    seen: dict[tuple[str, int], None] = {}
-
-    def trace(frame: FrameType, event: str, argument: Any) -> Any:
-        if event == "line" and frame.f_code.co_filename.startswith(PACKAGE):
-            seen[frame.f_code.co_filename, frame.f_lineno] = None
-        return trace
-
-    threading.settrace(trace)
-    for run in enqueue_twenty():
-        assert run.wait(TIMEOUT)
-    inproc_jobs.shutdown(timeout=5)
-    return json.dumps(list(seen))
 
 
 def no_threads_for_a_while(count: int) -> str:
