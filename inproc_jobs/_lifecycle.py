@@ -44,9 +44,10 @@ was due, it dies it here.
 
 **A job that holds the interpreter's lock** and never gives it back would stop all of the above. Where a door or a
 signal waits for work, a watchdog of ``faulthandler`` stands by, which needs no lock: a second after the deadline it
-writes where every thread is and ends the process. If the job has the lock before the signal, nothing of this begins:
-all that happens without it is the byte in the pipe, and only another process could read that. It is the server's or the
-platform's to kill such a process. (Armed beforehand, the watchdog would end processes that nobody has stopped.)
+writes where every thread is and ends the process; it is called off while the process forks. If the job has the lock
+before the signal, nothing of this begins: all that happens without it is the byte in the pipe, and only another process
+could read that. It is the server's or the platform's to kill such a process. (Armed beforehand, the watchdog would end
+processes that nobody has stopped.)
 
 **fork** leaves the child without threads, and with locks that may be held by threads that do not exist there. The child
 starts empty: what the parent accepted is the parent's. Where a job itself forks, the child must not go on as a worker
@@ -441,16 +442,25 @@ def _watchdog(host: Host, deadline: float, *, finally_: bool) -> Iterator[None]:
 
 
 def _set_watchdog(deadline: float | None) -> None:
+    """Have the watchdog strike at *deadline* (monotonic), or not at all if that is None."""
     global _watch_deadline
     with _watch:
         _watch_deadline = deadline
-        if deadline is None or sys.__stderr__ is None:
-            faulthandler.cancel_dump_traceback_later()
-            return
-        try:
-            faulthandler.dump_traceback_later(max(0.1, deadline - _clock.now()), exit=True, file=sys.__stderr__)
-        except (ValueError, OSError, AttributeError, RuntimeError) as error:  # standard error is no file, or closed
-            _logger.debug("no watchdog: %s", _report.describe(error))
+        trouble = _arm()
+    if trouble:
+        _logger.debug("no watchdog: %s", trouble)
+
+
+def _arm() -> str:
+    """Set the watchdog as noted, and return why it cannot be; called under the lock, where nothing is logged."""
+    if _watch_deadline is None or sys.__stderr__ is None:
+        faulthandler.cancel_dump_traceback_later()
+        return ""
+    try:
+        faulthandler.dump_traceback_later(max(0.1, _watch_deadline - _clock.now()), exit=True, file=sys.__stderr__)
+    except (ValueError, OSError, AttributeError, RuntimeError) as error:  # standard error is no file, or closed
+        return _report.describe(error)
+    return ""
 
 
 def _others_go_on() -> bool:
@@ -493,7 +503,7 @@ def _before_fork() -> None:
 def _after_fork_here() -> None:
     try:
         if _watch_deadline is not None:
-            _set_watchdog(_watch_deadline)
+            _arm()  # if that cannot be, it has been said
     finally:
         _watch.release()
 

@@ -362,8 +362,8 @@ class Run(Generic[R_co]):
     def _refuse(self, reason: str, error: RejectedError | None = None) -> None:
         """Mark a run that was never accepted, so that whoever keeps it waits for nothing; announce it with *error*."""
         del self._open
-        self._final = DISCARDED
         self._outcome = reason
+        self._final = DISCARDED
         self._queue.definition.tell("refused", self)
         if error is not None and signals.job_rejected.receivers:
             signals.emit(signals.job_rejected, self.job, run=self, error=error)

@@ -15,7 +15,20 @@ from types import CodeType
 
 import pytest
 
-from inproc_jobs import Discard, Job, Run, RunState, _full, configure, current_run, drain, shutdown, signals, stats
+from inproc_jobs import (
+    Discard,
+    Job,
+    Run,
+    RunState,
+    _full,
+    _worker,
+    configure,
+    current_run,
+    drain,
+    shutdown,
+    signals,
+    stats,
+)
 from inproc_jobs.errors import QueueFullError, RejectedError, RunDiscardedError, ScheduleFullError, ShutdownError
 
 WAIT = 10.0  # seconds
@@ -1177,6 +1190,36 @@ def test_retries_fill_the_schedule_and_then_new_runs_are_refused():
         assert Mail.perform_async(False).wait(WAIT)
     finally:
         configure(max_scheduled=200_000)
+
+
+def test_a_producer_that_waits_for_room_sees_that_a_worker_comes(gate, struck, monkeypatch):
+    """A worker may have died of an error before it could call another one for what it has left behind."""
+    monkeypatch.setattr(_worker, "FAIR_SHARE", -1.0)  # it gives way after each run if others wait
+    configure(max_threads=1)
+    try:
+
+        class Mail(Job, workers=1, max_queue=1, when_full="block", block_timeout=2.0):
+            def perform(self, gate=None):
+                if gate is not None:
+                    gate()
+
+        class Other(Job):
+            def perform(self):
+                pass
+
+        Mail.perform_async(gate)
+        gate.entered()
+        left = Mail.perform_async()
+        other = Other.perform_async()
+        with struck("JobQueue.nudge") as strikes:
+            gate.open()
+            assert other.wait(WAIT)
+
+        assert strikes
+        assert Mail.perform_async().wait(WAIT)
+        assert left.state is RunState.SUCCEEDED
+    finally:
+        configure(max_threads=32)
 
 
 def test_only_runs_count_as_scheduled(gate):
