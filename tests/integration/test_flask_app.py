@@ -171,10 +171,12 @@ def test_a_file_that_is_no_picture_fails_and_is_shown(site: Site):
     """A failed run says why, has no thumbnail, and leaves its traceback on standard error once."""
     site.upload("/pictures", "picture", b"no picture")
     run = site.run_once(lambda run: run["state"] == "failed")
+    picture = site.request("GET", f"/pictures/{run['id']}.png")
+    ended = site.stop(signal.SIGTERM)  # a state is seen before the report of it is written
 
     assert run["outcome"].startswith("UnidentifiedImageError")
-    assert site.request("GET", f"/pictures/{run['id']}.png")[0] == 404
-    assert site.process.errors().count("Traceback") == 1
+    assert picture[0] == 404
+    assert ended.errors.count("Traceback") == 1
 
 
 def test_a_report_fails_twice_and_is_retried_to_success(site: Site):
