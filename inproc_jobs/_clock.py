@@ -11,6 +11,12 @@ from . import _report
 MAX_DELAY = 100 * 365 * 86_400.0  # seconds; a century is a mistake, not a delay
 
 
+class Moment(float):
+    """Seconds since the epoch by the wall clock, which can be set; a plain float is monotonic seconds."""
+
+    __slots__ = ()
+
+
 def now() -> float:
     """Return the monotonic seconds that delays and deadlines are counted in."""
     return time.monotonic()
@@ -45,8 +51,8 @@ def seconds(value: object, what: str) -> float:
     return float(number)
 
 
-def timestamp(when: object, what: str) -> float:
-    """Return an aware datetime as seconds since the epoch.
+def moment(when: object, what: str) -> Moment:
+    """Return an aware datetime as a moment of the wall clock.
 
     Raises:
         TypeError: *when* is not a datetime, or a naive one: the server's zone would decide what it means.
@@ -56,15 +62,15 @@ def timestamp(when: object, what: str) -> float:
         raise TypeError(f"{what} must be an aware datetime, not {_report.shown(when)}")
     if when.utcoffset() is None:
         raise TypeError(f"{what} must be an aware datetime, not the naive {_report.shown(when)}: give it a tzinfo")
-    moment = (when - _EPOCH).total_seconds()
-    if moment - wall() > MAX_DELAY:
+    seconds = (when - _EPOCH).total_seconds()
+    if seconds - wall() > MAX_DELAY:
         raise ValueError(f"{what} must lie within a century, not at {_report.shown(when)}")
-    return moment
+    return Moment(seconds)
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def utc(moment: float) -> datetime:
+def utc(wall_seconds: float) -> datetime:
     """Return seconds since the epoch as an aware UTC datetime."""
-    return datetime.fromtimestamp(moment, UTC)
+    return datetime.fromtimestamp(wall_seconds, UTC)

@@ -442,15 +442,15 @@ def _perform_in(
 ) -> Run[Any]:
     definition.fits(*args, **kwargs)
     due = monotonic() + _clock.seconds(delay, "the delay of perform_in")
-    return _runtime.schedule(definition, options, args, kwargs, due, wall=False)
+    return _runtime.schedule(definition, options, args, kwargs, due)
 
 
 def _perform_at(
     definition: Definition, options: Options, when: datetime, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Run[Any]:
     definition.fits(*args, **kwargs)
-    moment = _clock.timestamp(when, "the moment of perform_at")
-    return _runtime.schedule(definition, options, args, kwargs, moment, wall=True)
+    due = _clock.moment(when, "the moment of perform_at")
+    return _runtime.schedule(definition, options, args, kwargs, due)
 
 
 def _perform_on_commit(

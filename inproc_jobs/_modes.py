@@ -32,12 +32,12 @@ class HeldTimer(Timer):
         super().__init__(limit)
         self._held: list[tuple[float, int, Run[Any]]] = []  # a heap by monotonic seconds
 
-    def insert(self, when: float, function: Callable[[Any], object], argument: Any, *, wall: bool = False) -> None:
+    def insert(self, when: float, function: Callable[[Any], object], argument: Any) -> None:
         if function is not readmit:
-            super().insert(when, function, argument, wall=wall)
+            super().insert(when, function, argument)
             return
         with self._lock:
-            monotonic_when = when - (_clock.wall() - _clock.now() if wall else 0.0)
+            monotonic_when = when - (_clock.wall() - _clock.now() if isinstance(when, _clock.Moment) else 0.0)
             self.inserted += 1
             heappush(self._held, (monotonic_when, self.inserted, argument))
 
@@ -160,8 +160,8 @@ class InlineQueue(JobQueue):
         super().enqueue(run)
         cast(InlineRuntime, _runtime.runtime()).perform(run)
 
-    def schedule(self, run: Run[Any], when: float, *, wall: bool) -> None:
-        super().schedule(run, when, wall=wall)
+    def schedule(self, run: Run[Any], when: float) -> None:
+        super().schedule(run, when)
         cast(InlineRuntime, _runtime.runtime()).perform(run)
 
 
@@ -198,10 +198,11 @@ class FakeQueue(JobQueue):
         super().enqueue(run)
         notes().append(note)
 
-    def schedule(self, run: Run[Any], when: float, *, wall: bool) -> None:
-        delay = round(when - (_clock.wall() if wall else _clock.now()), 2)  # what was given, less some microseconds
+    def schedule(self, run: Run[Any], when: float) -> None:
+        now = _clock.wall() if isinstance(when, _clock.Moment) else _clock.now()
+        delay = round(when - now, 2)  # what was given, less some microseconds
         note = Enqueued._of(run, delay=delay)
-        super().schedule(run, when, wall=wall)
+        super().schedule(run, when)
         notes().append(note)
 
     def next_number(self) -> int | None:

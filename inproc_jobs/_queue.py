@@ -224,8 +224,8 @@ class JobQueue(queue.Queue[Run[Any]]):
         if self._permits and any(self._levels):
             self.threads.call(self._hand_over)
 
-    def schedule(self, run: Run[Any], when: float, *, wall: bool) -> None:
-        """Accept *run* for later: *when* in monotonic seconds, or of the wall clock if *wall*.
+    def schedule(self, run: Run[Any], when: float) -> None:
+        """Accept *run* for later: *when* in monotonic seconds or a Moment.
 
         Raises:
             QueueFullError: ``max_scheduled`` runs of this process wait for their time or their retry.
@@ -234,6 +234,13 @@ class JobQueue(queue.Queue[Run[Any]]):
         announced = self.definition.observer is not None or signals.job_enqueued.receivers
         timer = self.timer
         try:
+            if not announced and not self.closed and timer.has_room(MARGIN):  # the usual case takes no lock, as above
+                run._state = SCHEDULED
+                self._hold(run, when)
+                if self.swept:
+                    timer.withdraw(run)
+                    self.discard(run)  # the sweep may have missed it
+                return
             with self.mutex:
                 if self.closed:
                     raise self.shutdown_error()
@@ -241,23 +248,23 @@ class JobQueue(queue.Queue[Run[Any]]):
                     raise self._too_many_scheduled()
                 run._state = SCHEDULED
                 if not announced:
-                    self._hold(run, when, wall=wall)
+                    self._hold(run, when)
         except RejectedError as error:
             self.reject(run, error)
         if announced:
-            self._announce_scheduled(run, when, wall=wall)
+            self._announce_scheduled(run, when)
 
-    def _hold(self, run: Run[Any], when: float, *, wall: bool) -> None:
+    def _hold(self, run: Run[Any], when: float) -> None:
         held = False
         try:
             self.scheduled[run] = run
-            self.timer.insert(when, readmit, run, wall=wall)
+            self.timer.insert(when, readmit, run)
             held = True
         finally:
             if not held:  # a MemoryError, or a signal handler's exception: it was not accepted
                 self.scheduled.pop(run, None)
 
-    def _announce_scheduled(self, run: Run[Any], when: float, *, wall: bool) -> None:
+    def _announce_scheduled(self, run: Run[Any], when: float) -> None:
         held = False
         try:
             self._unheld.add(run)
@@ -266,7 +273,7 @@ class JobQueue(queue.Queue[Run[Any]]):
             with self.mutex:
                 late = self.swept
                 if not late and run in self.scheduled:  # else a receiver has cancelled it
-                    self._hold(run, when, wall=wall)
+                    self._hold(run, when)
             held = True
             if late:
                 self.discard(run)

@@ -226,6 +226,7 @@ class Runtime:
             try:
                 _process.over = self._closed = self._stopping = False
                 self._report = None
+                self.timer.resume()
                 self.threads.resume()
                 for queue in self.queues():
                     queue.reopen()
@@ -387,17 +388,17 @@ def enqueue(definition: Definition, options: Options, args: tuple[Any, ...], kwa
 
 
 def schedule(
-    definition: Definition, options: Options, args: tuple[Any, ...], kwargs: dict[str, Any], due: float, *, wall: bool
+    definition: Definition, options: Options, args: tuple[Any, ...], kwargs: dict[str, Any], due: float
 ) -> Run[Any]:
-    """Accept a run for *due*, in monotonic seconds, or of the wall clock if *wall*; or raise RejectedError."""
+    """Accept a run for *due*, in monotonic seconds or a Moment, or raise RejectedError."""
     queue = definition.queue
     if queue is None or queue.pid != getpid():
         queue = _process.current().queue(definition)
     run: Run[Any] = Run(queue, options, args, kwargs)
     if options.on_commit:
-        _commit.defer(run, partial(queue.schedule, when=due, wall=wall))
+        _commit.defer(run, partial(queue.schedule, when=due))
     else:
-        queue.schedule(run, due, wall=wall)
+        queue.schedule(run, due)
     return run
 
 

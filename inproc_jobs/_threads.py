@@ -239,7 +239,8 @@ class Threads:
                 hand.clear()
                 continue
             self._busy[me] = work
-            if self.ready.qsize() + len(self._busy) > len(self._serving):
+            ready = self.ready.qsize()
+            if ready and ready + len(self._busy) > len(self._serving):
                 self.ask()
             worker = kept[0]()
             if worker is None or worker.queue is not work:

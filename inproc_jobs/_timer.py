@@ -13,6 +13,7 @@ from heapq import heapify, heappop, heappush
 from typing import Any
 
 from . import _clock, _lifecycle, _report
+from ._clock import Moment
 from ._spawn import gravity, join, spawn
 
 LINGER = 10.0  # seconds the thread stays without an entry
@@ -47,14 +48,16 @@ class Timer:
         self._moments: list[Entry] = []  # a heap by wall-clock seconds
         self._void: set[Any] = set()  # arguments of calls that are not to be made
         self._alive = False
-        self._stopping = False
+        self._stopped = False
         self._started = 0.0  # monotonic seconds
         self._thread: threading.Thread | None = None
 
-    def insert(self, when: float, function: Callable[[Any], object], argument: Any, *, wall: bool = False) -> None:
-        """Have ``function(argument)`` called at *when*, in monotonic seconds, or of the wall clock if *wall*."""
-        heap = self._moments if wall else self._delays
+    def insert(self, when: float, function: Callable[[Any], object], argument: Any) -> None:
+        """Have ``function(argument)`` called at *when*, in monotonic seconds or a Moment of the wall clock."""
+        heap = self._moments if type(when) is Moment else self._delays
         with self._lock:
+            if self._stopped:
+                return
             self.inserted = number = self.inserted + 1
             entry = (when, number, function, argument)
             heappush(heap, entry)
@@ -84,6 +87,10 @@ class Timer:
     def full(self) -> bool:
         """Return whether as many calls are pending as should be; ``insert`` takes more all the same."""
         return self.size() >= self.limit and self.counted() >= self.limit
+
+    def has_room(self, margin: int) -> bool:
+        """Return whether that is more than *margin* calls away."""
+        return len(self._delays) + len(self._moments) < self.limit - margin
 
     def call_soon(self, function: Callable[[Any], object], argument: Any = None) -> None:
         """Have ``function(argument)`` called as soon as the thread comes to it."""
@@ -143,16 +150,23 @@ class Timer:
             self._changed.notify()
 
     def stop(self, deadline: float) -> None:
-        """Forget what is pending and have the thread end; waits for it until *deadline* (monotonic)."""
+        """Forget what is pending, and what is inserted until ``resume``, and have the thread end.
+
+        Waits for it until *deadline* (monotonic).
+        """
         with self._lock:
             for heap in (self._delays, self._moments):
                 heap.clear()
             self._void.clear()
-            self._stopping = True
+            self._stopped = True
             self._changed.notify()
             thread = self._thread
         if thread is not None:
             join(thread, deadline - _clock.now())
+
+    def resume(self) -> None:
+        """Take calls again after a stop."""
+        self._stopped = False
 
     def _is_lost(self) -> bool:
         """Return whether a thread that was started should have come by now; it may have died of a MemoryError."""
@@ -161,7 +175,6 @@ class Timer:
     def _start(self) -> None:
         # From the first thing that there is to finish on; and here, not in the thread, which a shutdown may overtake.
         _lifecycle.listen()
-        self._stopping = False
         self._started = _clock.now()
         alive = False
         try:
@@ -226,7 +239,7 @@ class Timer:
                 self._clear_out()  # of those that are left more may be void now than not
                 if self._delays or self._moments:
                     idle_deadline = _clock.now() + LINGER
-                elif self._stopping or _clock.now() >= idle_deadline:
+                elif self._stopped or _clock.now() >= idle_deadline:
                     return None
                 self._changed.wait(self._until_next(idle_deadline))
 

@@ -161,7 +161,7 @@ class InprocBackend(BaseTaskBackend):
         if due is None:
             _runtime.enqueue(definition, options, (execution,), {})
         else:
-            _runtime.schedule(definition, options, (execution,), {}, due, wall=isinstance(task.run_after, datetime))
+            _runtime.schedule(definition, options, (execution,), {}, due)
 
     async def aenqueue(self, task: Task[..., Any], args: Any, kwargs: Any) -> TaskResult[..., Any]:
         """Enqueue *task* on the event loop's thread, or on another one where it could wait or needs that one.
@@ -223,7 +223,7 @@ def _due(run_after: datetime | timedelta | None) -> float | None:
         return _clock.now() + _clock.seconds(max(run_after, timedelta()), "run_after")
     if timezone.is_naive(run_after):  # only where USE_TZ is off
         run_after = timezone.make_aware(run_after, timezone.get_default_timezone())
-    return _clock.timestamp(run_after, "run_after")
+    return _clock.moment(run_after, "run_after")
 
 
 class _Execution:

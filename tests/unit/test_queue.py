@@ -970,6 +970,22 @@ def test_an_enqueue_that_a_whole_shutdown_overtakes_is_discarded_if_a_worker_was
     assert stats()[Raced.__job__.name].queued == 0
 
 
+@pytest.mark.parametrize("line", ["self._hold(run, when)", "self.timer.insert(when, readmit, run)"])
+def test_a_delay_that_a_whole_shutdown_overtakes_is_discarded_by_name(line: str):
+    """The shutdown has looked at what is scheduled before the run was there, or before it was with the timer."""
+    Raced.perform_async().wait(WAIT)
+    reports = []
+
+    with before_lines({line: lambda: reports.append(shutdown(0))}):
+        run = Raced.perform_in(1000)
+
+    seen = stats()[Raced.__job__.name]
+    assert (run.state, run.reason, run.done()) == (RunState.DISCARDED, "shutdown", True)
+    assert reports[0].discarded == [run]
+    assert (seen.scheduled, seen.rejected, seen.discarded) == (0, 0, 1)
+    assert Raced.__job__.queue.timer.size() == 0
+
+
 def test_an_enqueue_that_a_closing_overtakes_is_finished_with_the_rest():
     """What is in before the last look counts as accepted."""
     Raced.perform_async().wait(WAIT)

@@ -13,8 +13,16 @@ from functools import partial
 import pytest
 
 from inproc_jobs import Job, RunState, _clock, _timer, drain, restart, shutdown, stats
+from inproc_jobs._clock import Moment
 
 WAIT = 10.0  # seconds
+
+# When something is due in so many seconds, on either clock.
+CLOCKS = pytest.mark.parametrize(
+    "clock",
+    [lambda seconds: time.monotonic() + seconds, lambda seconds: Moment(time.time() + seconds)],
+    ids=["monotonic", "wall"],
+)
 
 
 class Later(Job, workers=1):
@@ -218,7 +226,7 @@ def test_the_earliest_comes_first_in_what_is_taken_out(timer):
     now = time.monotonic()
     for delay in (400, 100, 300, 200):
         timer.insert(now + delay, calls, delay)
-    timer.insert(time.time() + 50, calls, "wall", wall=True)
+    timer.insert(Moment(time.time() + 50), calls, "wall")
     timer.insert(now + 0.1, others, None)
 
     assert timer.take(calls) == [100, 200, 300, 400, "wall"]
@@ -264,7 +272,7 @@ def test_a_call_is_pending_wherever_in_the_heap(timer, place):
 def test_a_call_of_the_wall_clock_is_pending_on_the_monotonic_one(timer):
     """The deadline of a drain is monotonic; what the wall clock brings by then is waited for, too."""
     calls = Calls()
-    timer.insert(time.time() + 100, calls, None, wall=True)
+    timer.insert(Moment(time.time() + 100), calls, None)
 
     assert not timer.pending(calls, time.monotonic() + 90)
     assert timer.pending(calls, time.monotonic() + 110)
@@ -277,7 +285,7 @@ def test_what_is_due_next(timer, gate):
     gate.entered()
     assert timer.next_due(calls) is None
 
-    timer.insert(time.time() + 100, calls, None, wall=True)
+    timer.insert(Moment(time.time() + 100), calls, None)
     assert 99 < timer.next_due(calls) <= 100
     timer.insert(time.monotonic() + 50, calls, None)
     assert 49 < timer.next_due(calls) <= 50
@@ -285,14 +293,13 @@ def test_what_is_due_next(timer, gate):
     assert timer.next_due(calls) == 0.0
 
 
-@pytest.mark.parametrize("wall", [False, True], ids=["monotonic", "wall"])
-def test_time_that_is_said_to_have_passed_wakes_the_timer(timer, monkeypatch, wall):
+@CLOCKS
+def test_time_that_is_said_to_have_passed_wakes_the_timer(timer, monkeypatch, clock):
     """advance() brings what is pending on either clock forward, by as much, and what becomes due is called."""
     calls = Calls()
     monkeypatch.setattr(_timer, "WALL_CHECK", 60.0)
-    now = time.time() if wall else time.monotonic()
-    timer.insert(now + 2000, calls, "later", wall=wall)
-    timer.insert(now + 1000, calls, "sooner", wall=wall)
+    timer.insert(clock(2000), calls, "later")
+    timer.insert(clock(1000), calls, "sooner")
     threading.Event().wait(0.2)  # until it sleeps, which nobody announces
 
     timer.advance(1000)
@@ -309,13 +316,23 @@ def test_the_timer_is_full_at_its_limit_and_takes_more_all_the_same(timer):
         timer.insert(time.monotonic() + 1000, calls, number)
     assert not timer.full()
 
-    timer.insert(time.time() + 1000, calls, 9, wall=True)
+    timer.insert(Moment(time.time() + 1000), calls, 9)
     assert timer.full()
     timer.insert(time.monotonic() + 1000, calls, 10)
     assert timer.full()
 
     assert sorted(timer.take(calls)) == list(range(11))
     assert not timer.full()
+
+
+def test_a_timer_has_room_until_the_margin_is_reached(timer):
+    """So many calls below the limit, of whichever clock, whoever inserts should look closer."""
+    left = []
+    for number in range(10):
+        left.append(timer.has_room(3))
+        timer.insert(Moment(time.time() + 1000) if number % 2 else time.monotonic() + 1000, int, number)
+
+    assert left == [True] * 7 + [False] * 3
 
 
 def test_the_limit_is_for_those_calls_that_count(timer):
@@ -341,7 +358,7 @@ def test_withdrawn_calls_are_let_go_of_once_they_are_the_half(timer):
     kept = [weakref.ref(argument) for argument in arguments]
     for number in range(5):
         timer.insert(time.monotonic() + 1000, calls, arguments[number])
-        timer.insert(time.time() + 1000, calls, arguments[5 + number], wall=True)
+        timer.insert(Moment(time.time() + 1000), calls, arguments[5 + number])
 
     while len(arguments) > 4:
         assert None not in [reference() for reference in kept]
@@ -415,19 +432,22 @@ def test_taking_out_leaves_the_others_in_order(timer):
 
 
 def test_a_stop_forgets_what_is_pending_and_ends_the_thread(timer):
-    """After a stop nothing is called but what is inserted later, which may be what was withdrawn before."""
+    """After a stop nothing is called but what is inserted after a resume, which may be what was withdrawn before."""
     calls, others = Calls(), Calls()
     timer.call_soon(others)
     others.wait()
     for number in range(5):
         timer.insert(time.monotonic() + 0.3, calls, number)
-    timer.insert(time.time() + 0.3, calls, "wall", wall=True)
+    timer.insert(Moment(time.time() + 0.3), calls, "wall")
     timer.withdraw(0)
 
     timer.stop(time.monotonic() + WAIT)
 
     assert timer_threads() == []
     assert timer.next_due(calls) is None
+    timer.call_soon(calls, 1)
+    assert timer_threads() == []
+    timer.resume()
     timer.call_soon(calls, 0)
     calls.wait()
     assert calls.arguments == [0]
@@ -499,12 +519,12 @@ def test_a_timer_of_the_far_future_goes_on(timer, caplog):
     assert not caplog.records
 
 
-@pytest.mark.parametrize("wall", [False, True], ids=["monotonic", "wall"])
-def test_a_timer_sleeps_until_the_next_call(timer, monkeypatch, wall):
+@CLOCKS
+def test_a_timer_sleeps_until_the_next_call(timer, monkeypatch, clock):
     """It wakes when the call is due, not at the next look at the wall clock, and does not poll meanwhile."""
     monkeypatch.setattr(_timer, "WALL_CHECK", 60.0)
     calls = Calls()
-    timer.insert((time.time() if wall else time.monotonic()) + 1, calls, None, wall=wall)
+    timer.insert(clock(1), calls, None)
     started = time.process_time()
 
     calls.wait()
@@ -516,7 +536,7 @@ def test_a_wall_clock_that_is_set_is_noticed(timer, monkeypatch):
     """Nothing announces that the clock was put forward an hour, so it is looked at, but no delay is moved by it."""
     monkeypatch.setattr(_timer, "WALL_CHECK", 0.05)
     calls = Calls()
-    timer.insert(time.time() + 3600, calls, "moment", wall=True)
+    timer.insert(Moment(time.time() + 3600), calls, "moment")
     timer.insert(time.monotonic() + 3600, calls, "delay")
 
     monkeypatch.setattr(_clock, "wall", lambda: time.time() + 3600)
@@ -677,15 +697,14 @@ def test_a_thread_that_waits_holds_no_argument(timer):
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-@pytest.mark.parametrize("wall", [False, True], ids=["monotonic", "wall"])
-def test_a_call_on_which_the_thread_has_died_is_made_by_another(timer, struck, wall):
+@CLOCKS
+def test_a_call_on_which_the_thread_has_died_is_made_by_another(timer, struck, clock):
     """What was taken out of the heap and not called yet is not lost, of whichever clock."""
     calls = Calls()
-    now = time.time() if wall else time.monotonic()
 
     with struck("shielded") as strikes:
-        timer.insert(now - 1, calls, "struck", wall=wall)
-        timer.insert(now, calls, "next", wall=wall)
+        timer.insert(clock(-1), calls, "struck")
+        timer.insert(clock(0), calls, "next")
         calls.wait(2)
 
     assert strikes
