@@ -7,7 +7,6 @@ import inspect
 import logging
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-from time import monotonic
 from typing import Any, ClassVar, Generic, Never, ParamSpec, Protocol, TypeVar, overload
 
 from . import _clock, _report, _runtime
@@ -441,16 +440,14 @@ def _perform_in(
     definition: Definition, options: Options, delay: float | timedelta, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Run[Any]:
     definition.fits(*args, **kwargs)
-    due = monotonic() + _clock.seconds(delay, "the delay of perform_in")
-    return _runtime.schedule(definition, options, args, kwargs, due)
+    return _runtime.schedule(definition, options, args, kwargs, _clock.seconds(delay, "the delay of perform_in"))
 
 
 def _perform_at(
     definition: Definition, options: Options, when: datetime, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Run[Any]:
     definition.fits(*args, **kwargs)
-    due = _clock.moment(when, "the moment of perform_at")
-    return _runtime.schedule(definition, options, args, kwargs, due)
+    return _runtime.schedule(definition, options, args, kwargs, _clock.moment(when, "the moment of perform_at"))
 
 
 def _perform_on_commit(

@@ -199,8 +199,8 @@ class FakeQueue(JobQueue):
         notes().append(note)
 
     def schedule(self, run: Run[Any], when: float) -> None:
-        now = _clock.wall() if isinstance(when, _clock.Moment) else _clock.now()
-        delay = round(when - now, 2)  # what was given, less some microseconds
+        enqueued = run._enqueued_wall if isinstance(when, _clock.Moment) else run._enqueued
+        delay = round(when - enqueued, 2)  # of perform_in exactly what was given
         note = Enqueued._of(run, delay=delay)
         super().schedule(run, when)
         notes().append(note)

@@ -388,13 +388,14 @@ def enqueue(definition: Definition, options: Options, args: tuple[Any, ...], kwa
 
 
 def schedule(
-    definition: Definition, options: Options, args: tuple[Any, ...], kwargs: dict[str, Any], due: float
+    definition: Definition, options: Options, args: tuple[Any, ...], kwargs: dict[str, Any], when: float
 ) -> Run[Any]:
-    """Accept a run for *due*, in monotonic seconds or a Moment, or raise RejectedError."""
+    """Accept a run for *when*, a Moment or in so many seconds, or raise RejectedError."""
     queue = definition.queue
     if queue is None or queue.pid != getpid():
         queue = _process.current().queue(definition)
     run: Run[Any] = Run(queue, options, args, kwargs)
+    due = when if type(when) is _clock.Moment else run._ready + when
     if options.on_commit:
         _commit.defer(run, partial(queue.schedule, when=due))
     else:

@@ -136,7 +136,7 @@ class InprocBackend(BaseTaskBackend):
             raise InvalidTask(f"run_after must be a datetime or a timedelta, not {_report.shown(task.run_after)}.")
         try:
             self._shared.options(task)
-            _due(task.run_after)
+            _when(task.run_after)
         except (TypeError, ValueError) as error:
             raise InvalidTask(str(error)) from error
 
@@ -157,11 +157,11 @@ class InprocBackend(BaseTaskBackend):
         task = execution.result.task
         definition = self._shared.job(task.queue_name).__job__
         options = self._shared.options(task)
-        due = _due(task.run_after)
-        if due is None:
+        when = _when(task.run_after)
+        if when is None:
             _runtime.enqueue(definition, options, (execution,), {})
         else:
-            _runtime.schedule(definition, options, (execution,), {}, due)
+            _runtime.schedule(definition, options, (execution,), {}, when)
 
     async def aenqueue(self, task: Task[..., Any], args: Any, kwargs: Any) -> TaskResult[..., Any]:
         """Enqueue *task* on the event loop's thread, or on another one where it could wait or needs that one.
@@ -215,12 +215,12 @@ def _changed(result: TaskResult[..., Any], **fields: Any) -> TaskResult[..., Any
     return changed
 
 
-def _due(run_after: datetime | timedelta | None) -> float | None:
-    """Return when a task is due, by the wall clock for a datetime, monotonic for a timedelta; None means at once."""
+def _when(run_after: datetime | timedelta | None) -> float | None:
+    """Return when a task is due: a Moment for a datetime, in so many seconds for a timedelta; None means at once."""
     if run_after is None:
         return None
     if isinstance(run_after, timedelta):
-        return _clock.now() + _clock.seconds(max(run_after, timedelta()), "run_after")
+        return _clock.seconds(max(run_after, timedelta()), "run_after")
     if timezone.is_naive(run_after):  # only where USE_TZ is off
         run_after = timezone.make_aware(run_after, timezone.get_default_timezone())
     return _clock.moment(run_after, "run_after")

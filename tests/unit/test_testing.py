@@ -14,7 +14,7 @@ from unittest.mock import ANY
 import pytest
 
 import inproc_jobs
-from inproc_jobs import Job, Retry, RunState, drain, job, signals, stats, testing
+from inproc_jobs import Job, Retry, RunState, _clock, drain, job, signals, stats, testing
 from inproc_jobs.errors import DeadlockError, QueueFullError, RunDiscardedError
 from inproc_jobs.testing import assert_enqueued, assert_not_enqueued, enqueued, fake, inline, real, run_all, travel
 
@@ -311,6 +311,16 @@ def test_assert_enqueued_with_a_delay():
         assert_enqueued(Mail, "bob@example.org", delay=None, priority=5)
         with pytest.raises(AssertionError, match="delay is"):
             assert_enqueued(Mail, "ada@example.org", delay=None)
+
+
+def test_a_delay_is_what_was_given_however_slow_the_machine_is(monkeypatch):
+    """Nothing that passes between the call and the note of it is taken off."""
+    monkeypatch.setattr(_clock, "now", lambda: time.monotonic() + 3)
+
+    with fake():
+        Mail.perform_in(60, "ada@example.org")
+
+        assert_enqueued(Mail, "ada@example.org", delay=60)
 
 
 def test_what_was_enqueued_instead():
