@@ -314,12 +314,12 @@ class Run(Generic[R_co]):
         claimed = False
         try:
             try:
+                now = monotonic()
                 try:
                     # On one line: nothing strikes in between.
-                    del self._open; claimed = True; self._outcome = outcome; self._final = state  # fmt: skip  # noqa: E702
+                    del self._open; claimed = True; self._outcome = outcome; self._finished = now; self._final = state  # fmt: skip  # noqa: E501, E702
                 except AttributeError:
                     return False
-                self._finished = monotonic()
                 if tally is None:
                     self._queue.count(state)
                 else:

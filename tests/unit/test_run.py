@@ -9,6 +9,7 @@ import gc
 import logging
 import os
 import re
+import sys
 import threading
 import tracemalloc
 import weakref
@@ -846,6 +847,28 @@ def test_a_cancelled_run_ends_although_an_error_strikes_its_end(struck):
 
     assert strikes
     assert (run.state, run.done()) == (RunState.CANCELLED, True)
+
+
+@pytest.mark.skipif(
+    sys.version_info < (3, 12), reason="CPython 3.11.7 itself can loop for ever under a trace function (DO_TRACING)"
+)
+def test_a_run_that_shows_its_end_shows_when_that_was():
+    """Whoever looks from another thread, at whichever line, sees both or neither."""
+    run = Passing.perform_in(1000)
+    seen = set()
+
+    def look(*_):
+        seen.add((run.state is RunState.CANCELLED, run.finished_at is not None))
+        return look
+
+    before = sys.gettrace()
+    sys.settrace(look)
+    try:
+        run.cancel()
+    finally:
+        sys.settrace(before)
+
+    assert seen == {(False, False), (True, True)}
 
 
 def test_who_waits_for_a_cancelled_run_is_woken_although_an_error_strikes(struck):
