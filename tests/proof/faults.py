@@ -7,6 +7,7 @@ with the stacks of its threads. Needs Python 3.12, for ``sys.monitoring``.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import dis
 import faulthandler
@@ -686,15 +687,23 @@ def describe(name: str, error: type[BaseException], line: int, result: Result) -
     )
 
 
-def main(name: str = "", error: str = "", line: str = "") -> int:
+def main(arguments: list[str]) -> int:
     """Strike what is named, or everything, and print what breaks."""
+    parser = argparse.ArgumentParser(prog="python tests/proof/faults.py", description="Raise errors at every line.")
+    names = [kind.__name__ for kind in ERRORS]
+    parser.add_argument("phase", nargs="?", choices=PHASES, metavar="phase", help=f"one of {', '.join(PHASES)}; or all")
+    parser.add_argument("error", nargs="?", choices=names, metavar="error", help=f"one of {', '.join(names)}; or all")
+    parser.add_argument("line", nargs="?", type=int, help="the n-th that is executed; or every one")
+    given = parser.parse_args(arguments)
     broken = 0
     with Striker() as striker:
-        for phase in [name] if name else PHASES:
-            for kind in [kind for kind in ERRORS if kind.__name__ == (error or kind.__name__)]:
+        for phase in [given.phase] if given.phase else PHASES:
+            for kind in [kind for kind in ERRORS if kind.__name__ == (given.error or kind.__name__)]:
                 started = time.monotonic()
                 lines = (
-                    [(int(line), striker.strike(phase, kind, int(line)))] if line else every_line(striker, phase, kind)
+                    [(given.line, striker.strike(phase, kind, given.line))]
+                    if given.line
+                    else every_line(striker, phase, kind)
                 )
                 results = dict(lines)
                 found = [describe(phase, kind, number, result) for number, result in results.items() if result.trouble]
@@ -708,4 +717,4 @@ def main(name: str = "", error: str = "", line: str = "") -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(serve() if sys.argv[1:] == ["--serve"] else main(*sys.argv[1:]))
+    sys.exit(serve() if sys.argv[1:] == ["--serve"] else main(sys.argv[1:]))
