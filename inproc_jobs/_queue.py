@@ -237,9 +237,9 @@ class JobQueue(queue.Queue[Run[Any]]):
             if not announced and not self.closed and timer.has_room(MARGIN):  # the usual case takes no lock, as above
                 run._state = SCHEDULED
                 self._hold(run, when)
-                if self.swept:
+                if self.swept or not hasattr(run, "_open"):  # a sweep may have missed it, or met it too early
                     timer.withdraw(run)
-                    self.discard(run)  # the sweep may have missed it
+                    self.discard(run)
                 return
             with self.mutex:
                 if self.closed:

@@ -25,10 +25,12 @@ from inproc_jobs import (
     configure,
     current_run,
     drain,
+    restart,
     shutdown,
     signals,
     stats,
 )
+from inproc_jobs._queue import readmit
 from inproc_jobs.errors import QueueFullError, RejectedError, RunDiscardedError, ScheduleFullError, ShutdownError
 
 WAIT = 10.0  # seconds
@@ -984,6 +986,17 @@ def test_a_delay_that_a_whole_shutdown_overtakes_is_discarded_by_name(line: str)
     assert reports[0].discarded == [run]
     assert (seen.scheduled, seen.rejected, seen.discarded) == (0, 0, 1)
     assert Raced.__job__.queue.timer.size() == 0
+
+
+def test_a_delay_that_a_shutdown_and_a_restart_overtake_leaves_nothing_with_the_timer():
+    """It has been discarded, so that a drain need not wait until it would have been due."""
+    Raced.perform_async().wait(WAIT)
+
+    with before_lines({"self.timer.insert(when, readmit, run)": lambda: (shutdown(0), restart())}):
+        run = Raced.perform_in(1000)
+
+    assert (run.state, run.reason, run.done()) == (RunState.DISCARDED, "shutdown", True)
+    assert Raced.__job__.queue.timer.next_due(readmit) is None
 
 
 def test_an_enqueue_that_a_closing_overtakes_is_finished_with_the_rest():
