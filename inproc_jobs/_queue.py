@@ -237,9 +237,7 @@ class JobQueue(queue.Queue[Run[Any]]):
             if not announced and not self.closed and timer.has_room(MARGIN):  # the usual case takes no lock, as above
                 run._state = SCHEDULED
                 self._hold(run, when)
-                if self.swept or not hasattr(run, "_open"):  # a sweep may have missed it, or met it too early
-                    timer.withdraw(run)
-                    self.discard(run)
+                self._recheck_scheduled(run)
                 return
             with self.mutex:
                 if self.closed:
@@ -253,6 +251,12 @@ class JobQueue(queue.Queue[Run[Any]]):
             self.reject(run, error)
         if announced:
             self._announce_scheduled(run, when)
+
+    def _recheck_scheduled(self, run: Run[Any]) -> None:
+        """Discard a run that the last sweep has missed, or has met before it was with the timer."""
+        if self.swept or not hasattr(run, "_open"):
+            self.timer.withdraw(run)
+            self.discard(run)
 
     def _hold(self, run: Run[Any], when: float) -> None:
         held = False
@@ -271,12 +275,11 @@ class JobQueue(queue.Queue[Run[Any]]):
             self.scheduled[run] = run
             self.announce(run)
             with self.mutex:
-                late = self.swept
-                if not late and run in self.scheduled:  # else a receiver has cancelled it
+                self._unheld.discard(run)  # a sweep is either over by now, or will meet it
+                if not self.swept and run in self.scheduled:  # else a receiver has cancelled it
                     self._hold(run, when)
             held = True
-            if late:
-                self.discard(run)
+            self._recheck_scheduled(run)
         finally:
             if not held:  # as above
                 self.scheduled.pop(run, None)

@@ -148,7 +148,7 @@ class Runtime:
         finally:
             with threads.changed:
                 threads.watchers -= 1
-        return not any(queue.scheduled or queue.retrying for queue in self.queues())
+        return self.timer.next_due(readmit) is None
 
     def _work_here(self) -> float:
         """Do what is due in this thread, because no other can be had; return the seconds until the next look."""

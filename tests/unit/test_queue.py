@@ -988,6 +988,34 @@ def test_a_delay_that_a_whole_shutdown_overtakes_is_discarded_by_name(line: str)
     assert Raced.__job__.queue.timer.size() == 0
 
 
+@pytest.mark.parametrize("line", ["held = True", "self._recheck_scheduled(run)"])
+def test_an_announced_delay_that_a_whole_shutdown_overtakes_is_discarded_by_name(line: str):
+    """Its receivers have been called, and it is with the timer already, of which the shutdown takes it."""
+    Raced.perform_async().wait(WAIT)
+    reports = []
+
+    with signals.job_enqueued.connected_to(int), before_lines({line: lambda: reports.append(shutdown(0))}):
+        run = Raced.perform_in(1000)
+
+    assert (run.state, run.reason, run.done()) == (RunState.DISCARDED, "shutdown", True)
+    assert reports[0].discarded == [run]
+    assert stats()[Raced.__job__.name].scheduled == 0
+
+
+def test_a_drain_does_not_take_a_delay_that_is_still_being_enqueued_for_one_that_is_left():
+    """It is not accepted yet, so that all that was has settled."""
+    Raced.perform_async().wait(WAIT)
+    answers = []
+
+    with before_lines({"self.timer.insert(when, readmit, run)": lambda: answers.append(drain(0))}):
+        run = Raced.perform_in(1000)
+
+    assert answers == [True]
+    assert not drain(0)
+    assert run.cancel()
+    assert drain(0)
+
+
 def test_a_delay_that_a_shutdown_and_a_restart_overtake_leaves_nothing_with_the_timer():
     """It has been discarded, so that a drain need not wait until it would have been due."""
     Raced.perform_async().wait(WAIT)

@@ -14,8 +14,8 @@ from unittest.mock import ANY
 import pytest
 
 import inproc_jobs
-from inproc_jobs import Job, Retry, RunState, _clock, drain, job, signals, stats, testing
-from inproc_jobs.errors import DeadlockError, QueueFullError, RunDiscardedError
+from inproc_jobs import Job, Retry, RunState, _clock, configure, drain, job, signals, stats, testing
+from inproc_jobs.errors import DeadlockError, QueueFullError, RunDiscardedError, ScheduleFullError
 from inproc_jobs.testing import assert_enqueued, assert_not_enqueued, enqueued, fake, inline, real, run_all, travel
 
 WAIT = 10.0
@@ -321,6 +321,18 @@ def test_a_delay_is_what_was_given_however_slow_the_machine_is(monkeypatch):
         Mail.perform_in(60, "ada@example.org")
 
         assert_enqueued(Mail, "ada@example.org", delay=60)
+
+
+def test_max_scheduled_holds_in_fake():
+    """What is held back for the test counts."""
+    configure(max_scheduled=300)
+
+    with fake():
+        for _ in range(300):
+            Mail.perform_in(60, "ada@example.org")
+
+        with pytest.raises(ScheduleFullError):
+            Mail.perform_in(60, "ada@example.org")
 
 
 def test_what_was_enqueued_instead():
