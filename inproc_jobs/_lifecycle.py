@@ -359,7 +359,7 @@ def _main_thread_ended() -> None:
         joined: Any = getattr(concurrent.futures.thread, "_threads_queues", {})
         # Its own thread, too: in a child that an executor's thread has forked, it would be asked to join itself. And
         # gevent's threads, which the fork has copied and detach() does not know there.
-        copied = [thread for thread in list(joined) if thread.name.startswith("inproc_jobs")]
+        copied = filter(lambda thread: thread.name.startswith("inproc_jobs"), list(joined))
         for thread in (threading.current_thread(), *(_host.detach() if _host is not None else ()), *copied):
             joined.pop(thread, None)
         if _signal is None:

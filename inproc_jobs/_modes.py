@@ -43,7 +43,7 @@ class HeldTimer(Timer):
 
     def withdraw(self, argument: Any) -> None:
         with self._lock:
-            kept = [entry for entry in self._held if entry[2] is not argument]
+            kept = list(filter(lambda entry: entry[2] is not argument, self._held))
             if len(kept) == len(self._held):
                 super().withdraw(argument)
             self._held[:] = kept

@@ -539,8 +539,8 @@ class JobQueue(queue.Queue[Run[Any]]):
                 with suppress(IndexError):  # raised when it is empty; workers take from it meanwhile
                     while True:
                         move()
-            # Afterwards, or a run that goes from a level to a hand would be missed in both.
-            return self.left + [run for worker in list(self._workers) if worker.thread != me for run in worker.hand]
+        # Afterwards, or a run that goes from a level to a hand would be missed in both.
+        return self.left + [run for worker in list(self._workers) if worker.thread != me for run in worker.hand]
 
     def abandon(self) -> None:
         """In the child of a fork: what the parent accepted is the parent's, even the run whose job has forked."""
@@ -581,7 +581,7 @@ class JobQueue(queue.Queue[Run[Any]]):
     def stats(self) -> Stats:
         """Return a snapshot."""
         with self.mutex:
-            workers = [worker for worker in list(self._workers) if worker.permit]
+            workers = list(filter(lambda worker: worker.permit, list(self._workers)))
             busy = sum(bool(worker.hand) for worker in workers)
             total = self.tally()
             return Stats(

@@ -99,7 +99,7 @@ class Runtime:
             # A signal handler may have made the first enqueue meanwhile: one call of C code settles which queue it is.
             queue: JobQueue = definition.queues.setdefault(self.pid, new)
             definition.queue = queue
-            for pid in [pid for pid in definition.queues if pid != self.pid]:  # of the process this one was forked from
+            for pid in definition.queues.keys() - {self.pid}:  # of the process this one was forked from
                 del definition.queues[pid]
         return queue
 
@@ -280,7 +280,7 @@ class _Process:
             with self.lock:
                 new = self.runtime_class(self.settings, closed=self.over)
                 runtime = self.runtime = self.runtimes.setdefault(new.pid, new)  # as in Runtime.queue
-                for pid in [pid for pid in self.runtimes if pid != new.pid]:
+                for pid in self.runtimes.keys() - {new.pid}:
                     del self.runtimes[pid]
         return runtime
 

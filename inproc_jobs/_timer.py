@@ -115,7 +115,7 @@ class Timer:
             taken = []
             for heap in (self._delays, self._moments):
                 taken += sorted(entry for entry in heap if entry[2] is function)
-                heap[:] = [entry for entry in heap if entry[2] is not function]
+                heap[:] = filter(lambda entry: entry[2] is not function, heap)
                 heapify(heap)
             return [entry[3] for entry in taken]
 
@@ -134,13 +134,13 @@ class Timer:
     def next_due(self, function: Callable[[Any], object]) -> float | None:
         """Return the seconds until *function* is called next, or None if it is not to be."""
         with self._lock:
-            waits = [
-                entry[0] - now
+            waits = (
+                max(0.0, entry[0] - now)
                 for heap, now in ((self._delays, _clock.now()), (self._moments, _clock.wall()))
                 for entry in heap
                 if entry[2] is function and entry[3] not in self._void
-            ]
-            return max(0.0, min(waits)) if waits else None
+            )
+            return min(waits, default=None)
 
     def advance(self, seconds: float) -> None:
         """Bring every pending call forward by *seconds*, as if so much time had passed; for tests."""
