@@ -130,10 +130,10 @@ def filtered_within(node: ast.AST, *, within: bool = False) -> Iterator[int]:
 
 @pytest.mark.parametrize("path", CORE, ids=lambda path: path.stem)
 def test_no_lock_is_left_behind_by_a_comprehension(path: Path) -> None:
-    """CPython 3.12 and 3.13 inline a comprehension, but its jump back from an ``if`` is covered by no handler.
+    """CPython 3.13 covers the jump back from the ``if`` of an inlined comprehension by no handler of its function.
 
-    An error that a signal handler raises just there leaves the ``with`` around it without its end. A generator, a filter
-    or another function has no such place.
+    An error that a signal handler raises just there leaves the ``with`` around it without its end: with 3.13.0 the lock
+    was still held after 2,999 of 3,000 errors. A generator, a filter or another function has no such place.
     """
     assert not list(filtered_within(ast.parse(path.read_text())))
 
