@@ -90,7 +90,7 @@ class Timer:
 
     def has_room(self, margin: int) -> bool:
         """Return whether that is more than *margin* calls away."""
-        return self.size() < self.limit - margin
+        return len(self._delays) + len(self._moments) < self.limit - margin
 
     def call_soon(self, function: Callable[[Any], object], argument: Any = None) -> None:
         """Have ``function(argument)`` called as soon as the thread comes to it."""
