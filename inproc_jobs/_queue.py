@@ -237,7 +237,8 @@ class JobQueue(queue.Queue[Run[Any]]):
             if not announced and not self.closed and timer.has_room(MARGIN):  # the usual case takes no lock, as above
                 run._state = SCHEDULED
                 self._hold(run, when)
-                self._recheck_scheduled(run)
+                if self.swept or not hasattr(run, "_open"):
+                    self._discard_scheduled(run)
                 return
             with self.mutex:
                 if self.closed:
@@ -252,11 +253,10 @@ class JobQueue(queue.Queue[Run[Any]]):
         if announced:
             self._announce_scheduled(run, when)
 
-    def _recheck_scheduled(self, run: Run[Any]) -> None:
+    def _discard_scheduled(self, run: Run[Any]) -> None:
         """Discard a run that the last sweep has missed, or has met before it was with the timer."""
-        if self.swept or not hasattr(run, "_open"):
-            self.timer.withdraw(run)
-            self.discard(run)
+        self.timer.withdraw(run)
+        self.discard(run)
 
     def _hold(self, run: Run[Any], when: float) -> None:
         held = False
@@ -279,7 +279,8 @@ class JobQueue(queue.Queue[Run[Any]]):
                 if not self.swept and run in self.scheduled:  # else a receiver has cancelled it
                     self._hold(run, when)
             held = True
-            self._recheck_scheduled(run)
+            if self.swept or not hasattr(run, "_open"):
+                self._discard_scheduled(run)
         finally:
             if not held:  # as above
                 self.scheduled.pop(run, None)
