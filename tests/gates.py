@@ -1,8 +1,9 @@
-"""Where a job says that it is inside, and stands until the test lets it go."""
+"""Where a job says that it is inside, and stands until the test lets it go; and the wait for what nobody announces."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 TIMEOUT = 10.0  # seconds a test waits for what must happen
 
@@ -27,3 +28,13 @@ class Gate:
     def open(self) -> None:
         """Let all pass, now and later."""
         self._open.set()
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Look again and again, for at most TIMEOUT seconds, whether a condition holds that nobody announces."""
+    pause = threading.Event()
+    for _ in range(int(TIMEOUT / 0.005)):
+        if condition():
+            return
+        pause.wait(0.005)
+    raise AssertionError("what was waited for has not happened")

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from types import CodeType
 
 import pytest
+from gates import until
 
 from inproc_jobs import (
     Discard,
@@ -32,6 +33,7 @@ from inproc_jobs import (
 )
 from inproc_jobs._queue import readmit
 from inproc_jobs.errors import QueueFullError, RejectedError, RunDiscardedError, ScheduleFullError, ShutdownError
+from inproc_jobs.testing import travel
 
 WAIT = 10.0  # seconds
 
@@ -630,13 +632,18 @@ def test_retries_are_not_refused_by_a_full_queue(make_gate):
             door()
             raise OSError
 
-    run = Mail.using(retry=lambda attempt, error: 0.01).perform_async(fail_once)
+    run = Mail.using(retry=lambda attempt, error: 1000.0).perform_async(fail_once)
     door.entered()
     blocker = Mail.perform_async(wall)
     door.open()
     wall.entered()
     waiting = Mail.perform_async(wall)
+    traveller = threading.Thread(target=travel, args=(1000,))
+    traveller.start()
+    until(lambda: not stats()[Mail.__job__.name].retrying)
+    assert stats()[Mail.__job__.name].queued == 2
     wall.open()
+    traveller.join(WAIT)
 
     assert run.wait(WAIT)
     assert (run.state, run.attempt) == (RunState.SUCCEEDED, 2)
@@ -681,8 +688,8 @@ def test_what_was_cancelled_leaves_room_for_other_delays():
     assert [run.state for run in runs] == [RunState.SCHEDULED] * 2
 
 
-def test_at_most_workers_runs_of_a_class_run_at_once(in_threads):
-    """Workers bounds how many runs of a class are performed together, whoever enqueues."""
+def test_at_most_workers_runs_of_a_class_run_at_once(gate, in_threads):
+    """Workers bounds how many runs of a class are performed together, whoever enqueues; so many there are."""
     lock = threading.Lock()
     seen: list[int] = []
     now = 0
@@ -693,11 +700,14 @@ def test_at_most_workers_runs_of_a_class_run_at_once(in_threads):
             with lock:
                 now += 1
                 seen.append(now)
+            gate()
             threading.Event().wait(0.001)
             with lock:
                 now -= 1
 
     in_threads(lambda _: [Mail.perform_async() for _ in range(50)], 4)
+    gate.entered(3)
+    gate.open()
 
     assert drain(WAIT)
     assert len(seen) == 200
@@ -1004,7 +1014,8 @@ def test_an_announced_delay_that_a_whole_shutdown_overtakes_is_discarded_by_name
 
 def test_a_drain_does_not_take_a_delay_that_is_still_being_enqueued_for_one_that_is_left():
     """It is not accepted yet, so that all that was has settled."""
-    Raced.perform_async().wait(WAIT)
+    Raced.perform_async()
+    assert drain(WAIT)
     answers = []
 
     with before_lines({"self.timer.insert(when, readmit, run)": lambda: answers.append(drain(0))}):
@@ -1063,7 +1074,7 @@ def test_a_delayed_run_whose_time_comes_after_the_last_look_is_discarded():
         assert run.wait(WAIT)
 
     assert (run.state, run.reason) == (RunState.DISCARDED, "shutdown")
-    assert discarded == [run]
+    until(lambda: discarded == [run])  # noted once it has ended; a shutdown waits for the thread that does
     assert stats()[Raced.__job__.name].queued == 0
 
 
@@ -1080,7 +1091,7 @@ def test_a_run_whose_worker_dies_after_the_last_look_is_discarded(struck):
 
     assert strikes
     assert (run.state, run.reason) == (RunState.DISCARDED, "shutdown")
-    assert discarded == [run]
+    until(lambda: discarded == [run])
     assert Raced.performed == before
 
 
@@ -1116,19 +1127,19 @@ def test_a_run_on_which_its_worker_has_died_has_failed(struck, record, caplog, f
     assert (seen.succeeded, seen.failed) == (1, 1)
 
 
-def test_a_run_whose_retry_cannot_be_noted_has_failed(struck):
+def test_a_run_whose_retry_cannot_be_noted_has_failed(gate, struck):
     """A MemoryError as it would begin to wait for its next attempt is its end; nothing is left to wait for."""
 
     class Mail(Job, workers=1, retry=lambda attempt, error: 1000.0):
-        def perform(self, *, fails):
-            if fails:
-                raise OSError("the mail")
+        def perform(self):
+            gate()
+            raise OSError("the mail")
 
-    assert Mail.perform_async(fails=False).wait(WAIT)
-    assert drain(WAIT)
+    run = Mail.perform_async()
+    gate.entered()
 
     with struck("Timer.insert") as strikes:
-        run = Mail.perform_async(fails=True)
+        gate.open()
         assert run.wait(WAIT)
 
     assert strikes

@@ -17,6 +17,7 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from gates import until
 
 from inproc_jobs import Discard, Job, Run, RunState, configure, current_run, drain, job, shutdown, signals, stats
 from inproc_jobs.errors import (
@@ -801,7 +802,7 @@ def test_cancelling_a_run_that_overran_keeps_it_from_being_tried_again(gate, rec
 
     run = Long.perform_async()
     gate.entered()
-    _until(lambda: run.should_stop)
+    until(lambda: run.should_stop)
 
     assert run.cancel() is True
     gate.open()
@@ -821,21 +822,11 @@ def test_a_cancelled_run_that_overruns_stays_cancelled(gate, record):
     run = Long.perform_async()
     gate.entered()
     assert run.cancel() is True
-    _until(lambda: record.data("job_overran"))
+    until(lambda: record.data("job_overran"))
     gate.open()
 
     assert run.wait(WAIT)
     assert (run.state, run.attempt) == (RunState.CANCELLED, 1)
-
-
-def _until(condition):
-    """Look again and again, for at most WAIT seconds, whether a condition holds that nobody announces."""
-    pause = threading.Event()
-    for _ in range(int(WAIT / 0.005)):
-        if condition():
-            return
-        pause.wait(0.005)
-    raise AssertionError("what was waited for has not happened")
 
 
 def test_a_cancelled_run_ends_although_an_error_strikes_its_end(struck):
@@ -876,7 +867,7 @@ def test_who_waits_for_a_cancelled_run_is_woken_although_an_error_strikes(struck
     run = Passing.perform_in(1000)
     waiter = threading.Thread(target=run.wait)
     waiter.start()
-    _until(lambda: run._waiters)
+    until(lambda: run._waiters)
 
     with struck("Run._wake") as strikes, pytest.raises(MemoryError):
         run.cancel()
@@ -898,7 +889,7 @@ def test_who_waits_for_a_refused_run_is_woken(gate):
     def hand_on(sender, run, **extra):
         waiters.append(threading.Thread(target=run.wait, args=(60,)))
         waiters[0].start()
-        _until(lambda: run._waiters)
+        until(lambda: run._waiters)
 
     Mail.perform_async(gate)
     gate.entered()
@@ -1122,7 +1113,7 @@ def test_a_run_ended_by_shutdown_stays_ended_when_its_job_returns(gate, record):
     gate.open()
 
     assert (run.state, run.reason) == (RunState.DISCARDED, "shutdown")
-    _until(lambda: not stats()[Late.__job__.name].busy)
+    until(lambda: not stats()[Late.__job__.name].busy)
     assert [name for name in record.names(run) if name in FINAL] == ["job_discarded"]
     assert (stats()[Late.__job__.name].succeeded, stats()[Late.__job__.name].discarded) == (0, 1)
 
@@ -1227,7 +1218,7 @@ def test_what_an_async_job_enqueues_holds_nothing_of_it():
     gc.collect()  # asyncio's own tasks are cyclic
 
     assert later.state is RunState.SCHEDULED
-    _until(lambda: [one() for one in seen] == [None, None])
+    until(lambda: [one() for one in seen] == [None, None])
 
 
 @pytest.mark.parametrize("end", ["cancel", "timeout"])
@@ -1250,14 +1241,14 @@ def test_a_run_whose_job_caught_the_checkpoint_holds_no_frames(no_collector, gat
     if end == "cancel":
         run.cancel()
     else:
-        _until(lambda: run.should_stop)
+        until(lambda: run.should_stop)
     gate.open()
 
     assert run.wait(WAIT)
     drain(WAIT)
 
     assert run.state is RunState.SUCCEEDED
-    _until(lambda: seen() is None)  # the timer's thread may be about to say where the run hangs
+    until(lambda: seen() is None)  # the timer's thread may be about to say where the run hangs
 
 
 def test_a_cancelled_run_lets_go_of_its_arguments(no_collector):
@@ -1282,7 +1273,7 @@ def test_an_ended_run_nobody_keeps_is_gone(no_collector):
         del run
     drain(WAIT)
 
-    _until(lambda: not any(one() for one in seen))
+    until(lambda: not any(one() for one in seen))
 
 
 def test_an_idle_worker_keeps_no_arguments(no_collector):
@@ -1292,7 +1283,7 @@ def test_an_idle_worker_keeps_no_arguments(no_collector):
     Passing.perform_async(argument).wait(WAIT)
     del argument
 
-    _until(lambda: seen() is None)
+    until(lambda: seen() is None)
 
 
 def test_what_result_raises_keeps_no_argument_alive(no_collector):
@@ -1380,7 +1371,7 @@ def test_an_error_that_strikes_the_waking_leaves_nobody_asleep(gate, struck):
     woken: list[bool] = []
     waiter = threading.Thread(target=lambda: woken.append(run.wait()))
     waiter.start()
-    _until(lambda: run._waiters)
+    until(lambda: run._waiters)
 
     with struck("Run._wake") as strikes:
         gate.open()

@@ -12,6 +12,7 @@ import tracemalloc
 from datetime import timedelta
 
 import pytest
+from gates import until
 
 import inproc_jobs
 from inproc_jobs import Discard, Job, Retry, RunState, _report, _run, current_run, drain, job, signals, stats
@@ -160,7 +161,7 @@ def test_an_error_that_outlives_its_attempt_holds_no_frames():
 
     assert Mail.perform_async().wait(WAIT)
 
-    _until(lambda: why.__traceback__ is None)
+    until(lambda: why.__traceback__ is None)
 
 
 # Retries.
@@ -355,7 +356,7 @@ def test_a_run_past_its_timeout_is_reported_at_once_with_its_stack(gate, record,
 
     run = Hung.perform_async()
     gate.entered()
-    _until(lambda: caplog.messages)
+    until(lambda: caplog.messages)
 
     assert record.data("job_overran") == [{"run": run}]
     assert run.state is RunState.RUNNING
@@ -390,7 +391,7 @@ def test_a_run_that_may_not_be_interrupted_goes_on_at_the_deadline_of_a_shutdown
 
     gate.open()
 
-    _until(lambda: told)
+    until(lambda: told)
     assert told == [True]
 
 
@@ -460,7 +461,7 @@ def test_checkpoint_raises_past_the_timeout(gate, record):
     seen: list = []
     run = Hung.perform_async()
     gate.entered()
-    _until(lambda: record.data("job_overran"))
+    until(lambda: record.data("job_overran"))
     gate.open()
 
     assert run.wait(WAIT)
@@ -514,7 +515,7 @@ def test_workers_are_as_many_as_before_after_overruns(make_gate, record):
     hung = [Hung.using(timeout=0.02).perform_async(one) for one in gates]
     for one in gates:
         one.entered()
-    _until(lambda: len(record.data("job_overran")) == 3)
+    until(lambda: len(record.data("job_overran")) == 3)
     for one in gates:
         one.open()
     for run in hung:
@@ -660,7 +661,7 @@ def test_a_retry_that_waits_for_a_worker_does_not_expire(gate):
                 raise Retry.Later(0.1)
 
     retried = Mail.using(expires_in=0.2).perform_async()
-    _until(lambda: retried.attempt)
+    until(lambda: retried.attempt)
     blocking = Mail.using(priority=9).perform_async(gate)
     gate.entered()
     threading.Event().wait(0.5)
@@ -686,17 +687,7 @@ def test_threads_that_have_performed_leave_nothing_behind(in_threads):
     assert drain(WAIT)
     inproc_jobs.shutdown()
 
-    _until(lambda: set(_run.hands) <= before)
-
-
-def _until(condition):
-    """Look again and again, for at most WAIT seconds, whether a condition holds that nobody announces."""
-    pause = threading.Event()
-    for _ in range(int(WAIT / 0.005)):
-        if condition():
-            return
-        pause.wait(0.005)
-    raise AssertionError("what was waited for has not happened")
+    until(lambda: set(_run.hands) <= before)
 
 
 # Inside a job.
@@ -897,13 +888,13 @@ def test_a_run_past_its_timeout_in_its_callers_thread_is_reported(gate, record, 
 
     class Slow(Job, timeout=0.02):
         def perform(self):
-            _until(lambda: record.data("job_overran"))
+            until(lambda: record.data("job_overran"))
             return self.should_stop
 
     assert Slow.perform_now() is True
 
     assert len(record.data("job_overran")) == 1
-    _until(lambda: caplog.messages)
+    until(lambda: caplog.messages)
     (warning,) = caplog.messages
     assert "is past its timeout of 0.02 s" in warning
 
