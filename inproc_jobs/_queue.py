@@ -367,8 +367,13 @@ class JobQueue(queue.Queue[Run[Any]]):
         with self.mutex:
             for waiting in (self.scheduled, self.retrying):
                 if run in waiting:
-                    mover(partial(waiting.pop, run), taken.append)()
-                    self.timer.withdraw(run)
+                    try:
+                        mover(partial(waiting.pop, run), taken.append)()
+                        self.timer.withdraw(run)
+                    except BaseException:
+                        if taken:
+                            self.timer.withdraw(run)  # once more, or a drain would wait for what is no more
+                        raise
                     self._figure()
             if not taken and run.state is QUEUED:
                 with suppress(ValueError):  # raised if a worker has taken it

@@ -1029,6 +1029,22 @@ def test_a_drain_does_not_take_a_delay_that_is_still_being_enqueued_for_one_that
     assert drain(0)
 
 
+def test_a_cancel_that_is_interrupted_leaves_nothing_with_the_timer():
+    """Or a drain would wait until the run would have been due, and say that it is still to come."""
+
+    def interrupt():
+        raise KeyboardInterrupt
+
+    run = Raced.perform_in(1000)
+
+    with before_lines({"self.timer.withdraw(run)": interrupt}), pytest.raises(KeyboardInterrupt):
+        run.cancel()
+
+    assert run.state is RunState.CANCELLED
+    assert Raced.__job__.queue.timer.next_due(readmit) is None
+    assert drain(WAIT)
+
+
 def test_a_delay_that_a_shutdown_and_a_restart_overtake_leaves_nothing_with_the_timer():
     """It has been discarded, so that a drain need not wait until it would have been due."""
     Raced.perform_async().wait(WAIT)
