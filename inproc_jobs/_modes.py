@@ -146,13 +146,17 @@ def settle(runtime: Runtime, deadline: float) -> bool:
     with threads.changed:
         threads.watchers += 1
         try:
-            while not runtime.quiet(_clock.now()):
-                left = deadline - _clock.now()
-                if left <= 0:
-                    return False
-                threads.changed.wait(left)
+            return _wait_until_quiet(runtime, deadline)
         finally:
             threads.watchers -= 1
+
+
+def _wait_until_quiet(runtime: Runtime, deadline: float) -> bool:
+    while not runtime.quiet(_clock.now()):
+        left = deadline - _clock.now()
+        if left <= 0:
+            return False
+        runtime.threads.changed.wait(left)
     return True
 
 

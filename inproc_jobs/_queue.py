@@ -184,16 +184,19 @@ class JobQueue(queue.Queue[Run[Any]]):
         room_deadline = None if timeout is None else monotonic() + timeout
         self._blocked += 1
         try:
-            while self._qsize() >= self.maxsize:
-                left = None if room_deadline is None else room_deadline - monotonic()
-                if left is not None and left <= 0:
-                    raise self.full_error()
-                self.nudge()  # mostly in vain; but a worker may have died before it could
-                self.not_full.wait(left)
-                if self.closed:
-                    raise self.shutdown_error()
+            self._wait_blocked(room_deadline)
         finally:
             self._blocked -= 1
+
+    def _wait_blocked(self, room_deadline: float | None) -> None:
+        while self._qsize() >= self.maxsize:
+            left = None if room_deadline is None else room_deadline - monotonic()
+            if left is not None and left <= 0:
+                raise self.full_error()
+            self.nudge()  # mostly in vain; but a worker may have died before it could
+            self.not_full.wait(left)
+            if self.closed:
+                raise self.shutdown_error()
 
     def announce(self, run: Run[Any]) -> None:
         """Say that *run* is accepted."""
@@ -365,16 +368,10 @@ class JobQueue(queue.Queue[Run[Any]]):
         What is taken out is noted in *taken*, in the same call of C code.
         """
         with self.mutex:
-            for waiting in (self.scheduled, self.retrying):
-                if run in waiting:
-                    try:
-                        mover(partial(waiting.pop, run), taken.append)()
-                        self.timer.withdraw(run)
-                    except BaseException:
-                        if taken:
-                            self.timer.withdraw(run)  # once more, or a drain would wait for what is no more
-                        raise
-                    self._figure()
+            if run in self.scheduled:
+                self._withdraw_delayed(run, self.scheduled, taken)
+            if run in self.retrying:
+                self._withdraw_delayed(run, self.retrying, taken)
             if not taken and run.state is QUEUED:
                 with suppress(ValueError):  # raised if a worker has taken it
                     mover(partial(self._level(run).remove, run), taken.append)()
@@ -382,6 +379,17 @@ class JobQueue(queue.Queue[Run[Any]]):
                 run._stop = RunCancelledError(f"{run!r} was cancelled")
             self.not_full.notify()
         self.threads.tell()
+
+    def _withdraw_delayed(self, run: Run[Any], waiting: dict[Run[Any], Run[Any]], taken: list[object]) -> None:
+        withdrawn = False
+        try:
+            mover(partial(waiting.pop, run), taken.append)()
+            self.timer.withdraw(run)
+            withdrawn = True
+        finally:
+            if taken and not withdrawn:  # an error has struck: a drain would wait for a run that is no more
+                self.timer.withdraw(run)
+        self._figure()
 
     # Workers.
 

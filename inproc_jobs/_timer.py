@@ -246,13 +246,15 @@ class Timer:
     def _due(self) -> Entry | None:
         """Take out the next call that is due."""
         with self._lock:
-            for heap, now in ((self._delays, _clock.now()), (self._moments, _clock.wall())):
-                while heap and heap[0][0] <= now:
-                    if heap[0][3] not in self._void:
-                        self._calling = heap[0]  # first, so that it is always in one of the two
-                        return heappop(heap)
-                    self._void.discard(heappop(heap)[3])
-            return None
+            return self._pop_due(self._delays, _clock.now()) or self._pop_due(self._moments, _clock.wall())
+
+    def _pop_due(self, heap: list[Entry], now: float) -> Entry | None:
+        while heap and heap[0][0] <= now:
+            if heap[0][3] not in self._void:
+                self._calling = heap[0]  # first, so that it is always in one of the two
+                return heappop(heap)
+            self._void.discard(heappop(heap)[3])
+        return None
 
     def _until_next(self, idle_deadline: float) -> float:
         """Return the seconds until there is something to look at; none is due now."""

@@ -16,7 +16,7 @@ import pytest
 from gates import TIMEOUT, Gate
 
 import inproc_jobs
-from inproc_jobs import _carriers, _commit, _lifecycle, _threads, signals
+from inproc_jobs import _carriers, _commit, _lifecycle, _options, _runtime, _threads, signals
 
 
 @pytest.fixture
@@ -53,6 +53,11 @@ def hooks() -> list[object]:
     ]
 
 
+def settings_now() -> dict[str, Any]:
+    """Return the settings of the process."""
+    return {name: getattr(_runtime._process.settings, name) for name in _options.SETTINGS}
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any]) -> Generator[None, object, object]:
     """Count the descriptors of what several tests share."""
@@ -80,9 +85,10 @@ def closed() -> Iterator[None]:
 def fresh(closed: None) -> Iterator[None]:
     """Give the test a runtime that accepts work, and see that it leaves nothing behind.
 
-    No thread, hook, receiver or child process.
+    No thread, hook, receiver or child process; the settings are put back.
     """
     inproc_jobs.restart()
+    settings = settings_now()
     hooks_before = hooks()
     threads_before = set(threading.enumerate())
     receivers_before = {name: dict(getattr(signals, name).receivers) for name in signals.__all__}
@@ -96,6 +102,7 @@ def fresh(closed: None) -> Iterator[None]:
         with suppress(RuntimeError):  # it is being started, by what has just been told to end
             thread.join(TIMEOUT)
             assert not thread.is_alive(), f"the test has left {thread.name} behind"
+    inproc_jobs.configure(**settings)
     inproc_jobs.restart()
     receivers_after = {name: dict(getattr(signals, name).receivers) for name in signals.__all__}
     assert receivers_after == receivers_before, "the test has left a receiver connected"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dis
 import itertools
 import re
 import subprocess
@@ -10,7 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
 import pytest
@@ -116,26 +117,41 @@ def test_broad_excepts_are_few() -> None:
     assert found == {"_report": 1, "_worker": 1, "asgi": 1}
 
 
-def filtered_within(node: ast.AST, *, within: bool = False) -> Iterator[int]:
-    """Give the lines of comprehensions with an ``if`` that stand in the body of a ``with`` of the same function."""
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.GeneratorExp):
-            yield from filtered_within(child)
-            continue
-        if within and isinstance(child, ast.ListComp | ast.SetComp | ast.DictComp):
-            yield from (child.lineno for generator in child.generators if generator.ifs)
-        held = isinstance(node, ast.With | ast.AsyncWith) and child in node.body
-        yield from filtered_within(child, within=within or held)
+def held_jumps(path: Path) -> Iterator[tuple[int, bool]]:
+    """Give the line of each jump back, of a loop or a comprehension, in what a ``with`` holds, and if a handler covers it."""
+    tree = ast.parse(path.read_text())
+    bodies: dict[int, list[range]] = {}  # of each function, by its first line
+
+    def note(node: ast.AST, first: int) -> None:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            first = min(part.lineno for part in (node, *node.decorator_list))
+        if isinstance(node, ast.With | ast.AsyncWith) and "suppress(" not in ast.unparse(node.items[0]):
+            bodies.setdefault(first, []).append(range(node.body[0].lineno, (node.end_lineno or 0) + 1))
+        for child in ast.iter_child_nodes(node):
+            note(child, first)
+
+    def look(code: CodeType) -> Iterator[tuple[int, bool]]:
+        bytecode = dis.Bytecode(code)
+        for step in bytecode:
+            line = step.positions.lineno if step.positions else None
+            if step.opname == "JUMP_BACKWARD" and any(line in body for body in bodies.get(code.co_firstlineno, ())):
+                yield line or 0, any(entry.start <= step.offset < entry.end for entry in bytecode.exception_entries)
+        for constant in code.co_consts:
+            if isinstance(constant, CodeType) and not constant.co_name.startswith("<"):
+                yield from look(constant)
+
+    note(tree, 0)
+    return look(compile(tree, path, "exec"))
 
 
 @pytest.mark.parametrize("path", CORE, ids=lambda path: path.stem)
-def test_no_lock_is_left_behind_by_a_comprehension(path: Path) -> None:
-    """CPython 3.13 covers the jump back from the ``if`` of an inlined comprehension by no handler of its function.
+def test_no_lock_is_left_behind_by_a_loop(path: Path) -> None:
+    """CPython 3.13 covers the jump back of some loops, as of one that ends with an ``if``, by no handler of its function.
 
     An error that a signal handler raises just there leaves the ``with`` around it without its end: with 3.13.0 the lock
-    was still held after 2,999 of 3,000 errors. A generator, a filter or another function has no such place.
+    was still held after 145 to 150 of 150 errors. A loop in a function of its own has no such place.
     """
-    assert not list(filtered_within(ast.parse(path.read_text())))
+    assert [line for line, covered in held_jumps(path) if not covered] == []
 
 
 def test_all_names_what_is_public() -> None:
