@@ -21,7 +21,7 @@ import pytest
 from flask import Flask
 
 import inproc_jobs.flask
-from inproc_jobs import configure, signals
+from inproc_jobs import signals
 from inproc_jobs._runtime import settings
 from inproc_jobs.flask import InprocJobs
 
@@ -446,15 +446,9 @@ def test_settings_come_from_the_environment_too(folder: Path) -> None:
 
 
 @pytest.fixture
-def app() -> Iterator[Flask]:
-    """An app without the extension; the settings are as before afterwards."""
-    before = settings()
-    yield Flask("configured")
-    configure(
-        shutdown_timeout=before.shutdown_timeout,
-        max_threads=before.max_threads,
-        max_scheduled=before.max_scheduled,
-    )
+def app() -> Flask:
+    """An app without the extension."""
+    return Flask("configured")
 
 
 def test_the_config_sets_the_settings_of_the_process(app: Flask) -> None:

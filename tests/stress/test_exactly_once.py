@@ -396,12 +396,9 @@ def test_three_hundred_job_classes_share_four_threads():
 
         return One
 
-    try:
-        jobs = [make(number) for number in range(300)]
-        in_threads(2, lambda producer: [one.perform_async(turn) for turn in range(10) for one in jobs[producer::2]])
-        settled = inproc_jobs.drain(TIMEOUT)
-    finally:
-        inproc_jobs.configure(max_threads=32)
+    jobs = [make(number) for number in range(300)]
+    in_threads(2, lambda producer: [one.perform_async(turn) for turn in range(10) for one in jobs[producer::2]])
+    settled = inproc_jobs.drain(TIMEOUT)
 
     seen = [performed.get_nowait() for _ in range(performed.qsize())]
     assert settled
@@ -433,7 +430,6 @@ def test_a_busy_class_does_not_starve_the_others():
     finally:
         order.append("end")
         inproc_jobs.drain(TIMEOUT)
-        inproc_jobs.configure(max_threads=32)
 
     assert served
 

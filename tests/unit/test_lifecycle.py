@@ -7,6 +7,7 @@ import threading
 import time
 
 import pytest
+from gates import until
 
 from inproc_jobs import Job, restart, shutdown
 
@@ -26,12 +27,8 @@ def test_no_listener_is_left_however_quickly_shutdowns_follow_each_other():
         restart()
 
     shutdown(0)
-    deadline = time.monotonic() + WAIT  # the last may still be on its way up
-    while (left := [one for one in threading.enumerate() if one.name == "inproc_jobs-signals"]) and (
-        time.monotonic() < deadline
-    ):
-        threading.Event().wait(0.01)
-    assert not left
+    # The last may still be on its way up.
+    until(lambda: "inproc_jobs-signals" not in [thread.name for thread in threading.enumerate()])
 
 
 def test_what_waits_for_its_time_is_listened_for(python):

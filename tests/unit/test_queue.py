@@ -654,18 +654,15 @@ def test_retries_are_not_refused_by_a_full_queue(make_gate):
 def test_pending_delays_have_a_limit_of_their_own():
     """max_scheduled: beyond it perform_in is a QueueFullError that names the setting."""
     configure(max_scheduled=5)
-    try:
 
-        class Mail(Job):
-            def perform(self):
-                pass
+    class Mail(Job):
+        def perform(self):
+            pass
 
-        runs = []
-        with pytest.raises(QueueFullError, match="max_scheduled"):
-            runs.extend(Mail.perform_in(1000) for _ in range(10))
-        assert stats()[Mail.__job__.name].rejected == 1
-    finally:
-        configure(max_scheduled=1_000_000)
+    runs = []
+    with pytest.raises(QueueFullError, match="max_scheduled"):
+        runs.extend(Mail.perform_in(1000) for _ in range(10))
+    assert stats()[Mail.__job__.name].rejected == 1
 
 
 def test_what_was_cancelled_leaves_room_for_other_delays():
@@ -676,14 +673,11 @@ def test_what_was_cancelled_leaves_room_for_other_delays():
             pass
 
     configure(max_scheduled=5)
-    try:
-        for run in [Mail.perform_in(1000) for _ in range(5)][:2]:
-            run.cancel()
-        runs = [Mail.perform_in(1000) for _ in range(2)]
-        with pytest.raises(QueueFullError, match="max_scheduled"):
-            Mail.perform_in(1000)
-    finally:
-        configure(max_scheduled=1_000_000)
+    for run in [Mail.perform_in(1000) for _ in range(5)][:2]:
+        run.cancel()
+    runs = [Mail.perform_in(1000) for _ in range(2)]
+    with pytest.raises(QueueFullError, match="max_scheduled"):
+        Mail.perform_in(1000)
 
     assert [run.state for run in runs] == [RunState.SCHEDULED] * 2
 
@@ -779,11 +773,8 @@ def test_too_many_retries_refuse_new_runs_whatever_the_policy(gate, when_full):
     assert [run.state for run in failed] == [RunState.RETRYING] * 2
     inside, waiting = fill(Mail, gate, waiting=2)
     configure(max_scheduled=2)
-    try:
-        with pytest.raises(ScheduleFullError, match="max_scheduled"):
-            Mail.perform_async(gate)
-    finally:
-        configure(max_scheduled=1_000_000)
+    with pytest.raises(ScheduleFullError, match="max_scheduled"):
+        Mail.perform_async(gate)
 
     assert [run.state for run in waiting] == [RunState.QUEUED] * 2
     gate.open()
@@ -870,10 +861,7 @@ def test_every_signal_of_a_run_is_sent_by_its_job(record, gate):
 
     Mail.using(timeout=0.02).perform_async(gate)
     gate.entered()
-    for _ in range(1000):
-        if record.data("job_overran"):
-            break
-        threading.Event().wait(0.01)
+    until(lambda: record.data("job_overran"))
     gate.open()
     assert drain(WAIT)
     Mail.perform_async(lambda: 1 / 0)
@@ -1136,10 +1124,7 @@ def test_a_run_on_which_its_worker_has_died_has_failed(struck, record, caplog, f
     assert bad.error.__traceback__ is None
     assert bad.error.__context__ is None or bad.error.__context__.__traceback__ is None
     assert record.names(bad)[-1] == "job_failed"
-    for _ in range(1000):  # it says so at its very end, which nobody announces
-        if "a worker's thread died and is replaced" in caplog.messages:
-            break
-        threading.Event().wait(0.01)
+    until(lambda: "a worker's thread died and is replaced" in caplog.messages)  # it says so at its very end
     assert caplog.messages.count("a worker's thread died and is replaced") == 1
     seen = stats()[Mail.__job__.name]
     assert (seen.succeeded, seen.failed) == (1, 1)
@@ -1257,78 +1242,66 @@ def test_the_oldest_ends_although_an_error_strikes_its_end(struck, gate):
 def test_retries_fill_the_schedule_and_then_new_runs_are_refused():
     """A retry is never refused; what it takes of max_scheduled, new runs of its class do not get."""
     configure(max_scheduled=1)
-    try:
 
-        class Mail(Job, retry=lambda attempt, error: 1000.0):
-            def perform(self, fails=True):
-                if fails:
-                    raise OSError
+    class Mail(Job, retry=lambda attempt, error: 1000.0):
+        def perform(self, fails=True):
+            if fails:
+                raise OSError
 
-        retried = Mail.perform_async()
-        for _ in range(1000):
-            if retried.state is RunState.RETRYING:
-                break
-            threading.Event().wait(0.01)
-        with pytest.raises(ScheduleFullError, match="max_scheduled") as caught:
-            Mail.perform_async(False)
-        assert (caught.value.job, caught.value.limit) == (retried.job_name, 1)
-        assert retried.cancel()
-        assert Mail.perform_async(False).wait(WAIT)
-    finally:
-        configure(max_scheduled=200_000)
+    retried = Mail.perform_async()
+    until(lambda: retried.state is RunState.RETRYING)
+    with pytest.raises(ScheduleFullError, match="max_scheduled") as caught:
+        Mail.perform_async(False)
+    assert (caught.value.job, caught.value.limit) == (retried.job_name, 1)
+    assert retried.cancel()
+    assert Mail.perform_async(False).wait(WAIT)
 
 
 def test_a_producer_that_waits_for_room_sees_that_a_worker_comes(gate, struck, monkeypatch):
     """A worker may have died of an error before it could call another one for what it has left behind."""
     monkeypatch.setattr(_worker, "FAIR_SHARE", -1.0)  # it gives way after each run if others wait
     configure(max_threads=1)
-    try:
 
-        class Mail(Job, workers=1, max_queue=1, when_full="block", block_timeout=2.0):
-            def perform(self, gate=None):
-                if gate is not None:
-                    gate()
+    class Mail(Job, workers=1, max_queue=1, when_full="block", block_timeout=2.0):
+        def perform(self, gate=None):
+            if gate is not None:
+                gate()
 
-        class Other(Job):
-            def perform(self):
-                pass
+    class Other(Job):
+        def perform(self):
+            pass
 
-        Mail.perform_async(gate)
-        gate.entered()
-        left = Mail.perform_async()
-        other = Other.perform_async()
-        with struck("JobQueue.nudge") as strikes:
-            gate.open()
-            assert other.wait(WAIT)
+    Mail.perform_async(gate)
+    gate.entered()
+    left = Mail.perform_async()
+    other = Other.perform_async()
+    with struck("JobQueue.nudge") as strikes:
+        gate.open()
+        assert other.wait(WAIT)
 
-        assert strikes
-        assert Mail.perform_async().wait(WAIT)
-        assert left.state is RunState.SUCCEEDED
-    finally:
-        configure(max_threads=32)
+    assert strikes
+    assert Mail.perform_async().wait(WAIT)
+    assert left.state is RunState.SUCCEEDED
 
 
 def test_only_runs_count_as_scheduled(gate):
     """A timeout that is watched takes nothing of max_scheduled, nor does one whose attempt is over."""
     configure(max_scheduled=2)
-    try:
 
-        class Report(Job, timeout=1000):
-            def perform(self, gate=None):
-                if gate is not None:
-                    gate()
+    class Report(Job, timeout=1000):
+        def perform(self, gate=None):
+            if gate is not None:
+                gate()
 
-        Report.perform_async().result(WAIT)
-        Report.perform_async(gate)
-        gate.entered()
+    Report.perform_async().result(WAIT)
+    Report.perform_async(gate)
+    gate.entered()
 
-        later = [Report.perform_in(1000) for _ in range(2)]
-        with pytest.raises(ScheduleFullError):
-            Report.perform_in(1000)
-        assert later[0].cancel()
-        assert Report.perform_in(1000).state is RunState.SCHEDULED
-    finally:
-        configure(max_scheduled=200_000)
+    later = [Report.perform_in(1000) for _ in range(2)]
+    with pytest.raises(ScheduleFullError):
+        Report.perform_in(1000)
+    assert later[0].cancel()
+    assert Report.perform_in(1000).state is RunState.SCHEDULED
 
 
 def test_a_run_whose_retry_a_shutdown_overtakes_has_failed(record):

@@ -647,14 +647,11 @@ def test_a_deadlock_across_two_classes_is_told(make_gate):
 def test_a_deadlock_for_want_of_threads_is_told():
     """With one thread in the process, a job that waits for a run of another class cannot go on, and is told."""
     configure(max_threads=1)
-    try:
-        run = Single.perform_async(lambda: Passing.perform_async().result())
+    run = Single.perform_async(lambda: Passing.perform_async().result())
 
-        with pytest.raises(DeadlockError, match="max_threads"):
-            run.result(WAIT)
-        assert drain(WAIT)
-    finally:
-        configure(max_threads=32)
+    with pytest.raises(DeadlockError, match="max_threads"):
+        run.result(WAIT)
+    assert drain(WAIT)
 
 
 def test_awaiting_in_the_only_worker_for_the_same_class_is_a_deadlock_error():

@@ -331,16 +331,13 @@ def test_restart_without_a_shutdown_changes_nothing(gate):
 def test_the_default_deadline_is_the_setting(gate):
     """shutdown() without a timeout takes shutdown_timeout, which may be a timedelta."""
     configure(shutdown_timeout=timedelta(milliseconds=50))
-    try:
-        run = Passing.perform_async(gate)
-        started = time.monotonic()
+    run = Passing.perform_async(gate)
+    started = time.monotonic()
 
-        report = shutdown()
+    report = shutdown()
 
-        assert 0.05 <= time.monotonic() - started < 1.2
-        assert report.discarded == [run]
-    finally:
-        configure(shutdown_timeout=8.0)
+    assert 0.05 <= time.monotonic() - started < 1.2
+    assert report.discarded == [run]
 
 
 def test_a_deadline_of_zero_discards_at_once(gate):
@@ -433,15 +430,12 @@ def test_restart_without_a_shutdown_keeps_a_queues_place(gate):
             pass
 
     configure(max_threads=1)
-    try:
-        First.perform_async()
-        gate.entered()
-        run = Second.perform_async()
-        restart()
-        gate.open()
-        assert run.wait(WAIT)
-    finally:
-        configure(max_threads=32)
+    First.perform_async()
+    gate.entered()
+    run = Second.perform_async()
+    restart()
+    gate.open()
+    assert run.wait(WAIT)
 
 
 def test_a_run_keeps_the_end_that_was_announced(gate):

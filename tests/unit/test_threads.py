@@ -7,6 +7,7 @@ import threading
 import time
 
 import pytest
+from gates import until
 
 from inproc_jobs import (
     Job,
@@ -29,8 +30,7 @@ WAIT = 10.0  # seconds
 @pytest.fixture
 def max_threads():
     """Set the most threads of the process, for this test."""
-    yield lambda number: configure(max_threads=number)
-    configure(max_threads=32)
+    return lambda number: configure(max_threads=number)
 
 
 def workers_alive():
@@ -522,10 +522,7 @@ def test_a_second_thread_that_is_not_to_be_had_leaves_its_work_to_the_first(monk
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", no_thread)
         second = Mail.perform_async()
-        for _ in range(1000):
-            if "no thread for a worker: RuntimeError: can't start new thread" in caplog.messages:
-                break
-            threading.Event().wait(0.01)
+        until(lambda: "no thread for a worker: RuntimeError: can't start new thread" in caplog.messages)
         assert second.state is RunState.QUEUED
         gate.open()
 
@@ -565,8 +562,5 @@ def test_a_thread_does_not_wait_for_itself():
 
     timer.call_soon(stop)
 
-    for _ in range(1000):
-        if stopped:
-            break
-        threading.Event().wait(0.01)
+    until(lambda: stopped)
     assert stopped[0] < 1
