@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from functools import partial
 
 import pytest
+from gates import until
 
 from inproc_jobs import Job, RunState, _clock, _timer, drain, restart, shutdown, stats
 from inproc_jobs._clock import Moment
@@ -443,7 +444,7 @@ def test_a_stop_forgets_what_is_pending_and_ends_the_thread(timer):
 
     timer.stop(time.monotonic() + WAIT)
 
-    assert timer_threads() == []
+    until(lambda: not timer_threads())  # on a machine that stalls there is another, taken for lost before
     assert timer.next_due(calls) is None
     timer.call_soon(calls, 1)
     assert timer_threads() == []
@@ -486,7 +487,7 @@ def test_an_idle_timer_ends_its_thread_and_starts_another_when_it_is_needed(time
     assert len(set(calls.threads)) == 1
 
     calls.threads[0].join(WAIT)
-    assert timer_threads() == []
+    until(lambda: not timer_threads())
     timer.call_soon(calls, "much later")
     calls.wait()
 
