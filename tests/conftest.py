@@ -28,6 +28,15 @@ def gate() -> Iterator[Gate]:
 
 _opened = 0  # descriptors by what several tests share, so far
 
+# Left by `nohup` and by a shell's `&`: all that a test starts would ignore them too, and none could be stopped by Ctrl-C.
+for _number, _handler in (
+    (signal.SIGHUP, signal.SIG_DFL),
+    (signal.SIGQUIT, signal.SIG_DFL),
+    (signal.SIGINT, signal.default_int_handler),
+):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _handler)
+
 _lifecycle.watch_signals()  # as the first job class of a process does; what it lays is no test's
 
 
