@@ -316,7 +316,9 @@ def _abstract(job: type[Job]) -> Callable[..., None]:
     """Return what refuses an enqueue of a class that has nothing to perform."""
 
     def refuse(*_: object, **__: object) -> None:
-        raise TypeError(f"{job.__qualname__} defines no perform: enqueue a class derived from it that does")
+        raise TypeError(
+            f"{job.__qualname__} defines no perform: write one, or enqueue a class derived from it that has one"
+        )
 
     return refuse
 

@@ -190,8 +190,9 @@ class real(_Mode[RealRuntime, None]):  # noqa: N801
 def travel(seconds: float | timedelta) -> None:
     """Let so much time pass for delayed runs and retries, and for nothing else; those that come due have then run.
 
-    One after the other, as they would: a retry that comes due within that time runs, too. Under ``real()``, and without
-    any mode, this waits for them, up to 10 seconds; under ``fake()`` they run here.
+    What is due already runs first, then the others, one after the other as they would: a retry that comes due within
+    that time runs, too. Under ``real()``, and without any mode, this waits for them, up to 10 seconds each time; under
+    ``fake()`` the delayed runs and retries run here.
 
     Raises:
         TimeoutError: they have not ended.
@@ -199,16 +200,16 @@ def travel(seconds: float | timedelta) -> None:
     left = _clock.seconds(seconds, "the time to travel")
     runtime = _runtime.runtime()
     while True:
-        next_due = runtime.timer.next_due(readmit)
-        step = left if next_due is None else min(left, next_due)
-        advance(runtime, step)
-        left -= step
         if isinstance(runtime.timer, HeldTimer):
             run_due(runtime)
         elif not settle(runtime, _clock.now() + TIMEOUT):
             raise TimeoutError(f"what was due has not ended within {TIMEOUT:g} s")
-        if left <= 0 and runtime.timer.next_due(readmit) != 0.0:
+        next_due = runtime.timer.next_due(readmit)
+        if left <= 0 and next_due != 0.0:
             return
+        step = left if next_due is None else min(left, next_due)
+        advance(runtime, step)
+        left -= step
 
 
 class Fake:
@@ -238,15 +239,17 @@ class Fake:
             times: how often exactly; not given, at least once.
             kwargs: as for ``perform``.
         """
+        __tracebackhide__ = True  # pytest shows the test, not the kit
         wanted = _Wanted(job, args, kwargs, delay, priority)
         found = [note for note in self.enqueued(job) if not wanted.differences(note)]
         if (len(found) == times) if times is not None else found:
             return found[0] if found else cast(Enqueued, None)
-        often = "" if times is None else f" {times} times, but {len(found)}"
-        raise AssertionError(f"not enqueued{often}: {wanted}\n{wanted.explain(self._runtime.notes)}")
+        often = f"enqueued {_times(len(found))}, not {_times(cast(int, times))}" if found else "not enqueued"
+        raise AssertionError(f"{often}: {wanted}\n{wanted.explain(self._runtime.notes)}")
 
     def assert_not_enqueued(self, job: Any = None, /, *args: Any, delay: Any = ..., **kwargs: Any) -> None:
         """Raise AssertionError if *job* was enqueued with these arguments; without a job, if anything was."""
+        __tracebackhide__ = True
         if job is None:
             found = self._runtime.notes
         else:
@@ -318,7 +321,7 @@ class _Wanted:
         return found
 
     def explain(self, notes: list[Enqueued]) -> str:
-        """Say what was enqueued instead, the closest first."""
+        """Say what was enqueued, the closest first."""
         same = sorted(
             ((self.differences(note), note) for note in notes if note.job.__job__ is self._definition),
             key=lambda pair: len(pair[0]),
@@ -326,7 +329,12 @@ class _Wanted:
         others = [note for note in notes if note.job.__job__ is not self._definition]
         lines = [f"    {note}" + (f"  - {'; '.join(found)}" if found else "  - as wanted") for found, note in same]
         lines += [f"    {note}" for note in others]
-        return "\n".join(["enqueued instead:", *lines[:20]]) if lines else "nothing was enqueued"
+        title = "enqueued:" if same and not same[0][0] else "enqueued instead:"
+        return "\n".join([title, *lines[:20]]) if lines else "nothing was enqueued"
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
 
 
 def _definition(job: Any) -> Any:
@@ -350,11 +358,13 @@ def enqueued(job: Any = None) -> list[Enqueued]:
 
 def assert_enqueued(job: Any, /, *args: Any, **kwargs: Any) -> Enqueued:
     """Raise AssertionError unless *job* was enqueued under ``fake()``; see ``Fake.assert_enqueued``."""
+    __tracebackhide__ = True
     return Fake(fake_runtime()).assert_enqueued(job, *args, **kwargs)
 
 
 def assert_not_enqueued(job: Any = None, /, *args: Any, **kwargs: Any) -> None:
     """Raise AssertionError if *job* was enqueued under ``fake()``; see ``Fake.assert_not_enqueued``."""
+    __tracebackhide__ = True
     Fake(fake_runtime()).assert_not_enqueued(job, *args, **kwargs)
 
 

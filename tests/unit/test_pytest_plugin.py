@@ -12,7 +12,7 @@ HEAD = """
 import threading
 import pytest
 from inproc_jobs import Job, RunState, job, stats
-from inproc_jobs.testing import assert_enqueued, enqueued
+from inproc_jobs.testing import assert_enqueued, assert_not_enqueued, enqueued
 
 class Mail(Job):
     def perform(self, to="ada@example.org"):
@@ -114,6 +114,24 @@ def test_second():
     assert outcomes == {"passed": 2, "errors": 1}
     assert "still at work after 0.1 s: <Run" in output
     assert "hang: " in output
+
+
+@pytest.mark.parametrize(
+    "assertion",
+    [
+        "assert_enqueued(Mail)",
+        "inproc_jobs.assert_enqueued(Mail)",
+        "Mail.perform_async(); assert_not_enqueued()",
+        "Mail.perform_async(); inproc_jobs.assert_not_enqueued(Mail)",
+    ],
+)
+def test_the_traceback_of_an_assertion_ends_in_the_test(run_tests, assertion):
+    """What the kit does to find out is of no interest to whoever reads it."""
+    outcomes, output = run_tests(f"def test_it(inproc_jobs):\n    {assertion}\n")
+
+    assert outcomes == {"failed": 1}
+    assert f"    {assertion}" in output
+    assert "testing.py" not in output
 
 
 def test_wrong_markers(run_tests):

@@ -22,6 +22,8 @@ from inproc_jobs import (
     Run,
     RunState,
     _full,
+    _modes,
+    _runtime,
     _worker,
     configure,
     current_run,
@@ -33,7 +35,6 @@ from inproc_jobs import (
 )
 from inproc_jobs._queue import readmit
 from inproc_jobs.errors import QueueFullError, RejectedError, RunDiscardedError, ScheduleFullError, ShutdownError
-from inproc_jobs.testing import travel
 
 WAIT = 10.0  # seconds
 
@@ -559,13 +560,13 @@ def test_a_run_that_waits_too_long_is_discarded_as_expired(gate, record):
 def test_a_run_that_starts_in_time_does_not_expire(gate):
     """expires_in bounds the wait, not the run."""
 
-    class Mail(Job, workers=1, expires_in=0.05):
+    class Mail(Job, workers=1, expires_in=2):
         def perform(self, gate):
             gate()
 
     run = Mail.perform_async(gate)
     gate.entered()
-    assert not run.wait(0.1)
+    assert not run.wait(2.1)
 
     gate.open()
 
@@ -580,7 +581,7 @@ def test_a_scheduled_run_expires_from_its_due_time_on():
         def perform(self):
             return "ran"
 
-    run = Mail.using(expires_in=0.5).perform_in(0.6)
+    run = Mail.using(expires_in=2).perform_in(2.1)
 
     assert run.result(WAIT) == "ran"
 
@@ -638,12 +639,10 @@ def test_retries_are_not_refused_by_a_full_queue(make_gate):
     door.open()
     wall.entered()
     waiting = Mail.perform_async(wall)
-    traveller = threading.Thread(target=travel, args=(1000,))
-    traveller.start()
+    _modes.advance(_runtime.runtime(), 1000)
     until(lambda: not stats()[Mail.__job__.name].retrying)
     assert stats()[Mail.__job__.name].queued == 2
     wall.open()
-    traveller.join(WAIT)
 
     assert run.wait(WAIT)
     assert (run.state, run.attempt) == (RunState.SUCCEEDED, 2)

@@ -369,8 +369,16 @@ def test_times():
 
         assert_enqueued(tidy, times=2)
         assert_enqueued(Mail, times=0)
-        with pytest.raises(AssertionError, match="3 times, but 2"):
-            assert_enqueued(tidy, times=3)
+        for wrong, said in ((3, "enqueued 2 times, not 3 times"), (1, "enqueued 2 times, not once")):
+            with pytest.raises(AssertionError) as caught:
+                assert_enqueued(tidy, times=wrong)
+            assert str(caught.value).splitlines() == [
+                f"{said}: tidy(...)",
+                "enqueued:",
+                *["    tidy()  - as wanted"] * 2,
+            ]
+        with pytest.raises(AssertionError, match=r"^not enqueued: Mail\(...\)\nenqueued instead:"):
+            assert_enqueued(Mail, times=2)
 
 
 def test_assert_not_enqueued():
@@ -478,6 +486,21 @@ def test_travel_through_retries(mode):
         travel(86_400)
 
     assert (len(attempts), run.state) == (4, RunState.FAILED)
+
+
+def test_travel_first_ends_what_is_due():
+    """The backoff of an attempt that is under way when time begins to pass counts from before."""
+
+    @job(retry=Retry(attempts=2, on=(OSError,), backoff=60.0, jitter=False))
+    def shaky():
+        threading.Event().wait(0.05)
+        raise OSError("down")
+
+    with real():
+        run = shaky.perform_async()
+        travel(60)
+
+        assert (run.state, run.attempt) == (RunState.FAILED, 2)
 
 
 def test_travel_lets_runs_expire():

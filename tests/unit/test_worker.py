@@ -15,7 +15,21 @@ import pytest
 from gates import until
 
 import inproc_jobs
-from inproc_jobs import Discard, Job, Retry, RunState, _report, _run, current_run, drain, job, signals, stats
+from inproc_jobs import (
+    Discard,
+    Job,
+    Retry,
+    RunState,
+    _modes,
+    _report,
+    _run,
+    _runtime,
+    current_run,
+    drain,
+    job,
+    signals,
+    stats,
+)
 from inproc_jobs._worker import Worker
 from inproc_jobs.errors import RunCancelledError, RunTimeoutError
 
@@ -660,11 +674,12 @@ def test_a_retry_that_waits_for_a_worker_does_not_expire(gate):
             elif self.run.attempt == 1:
                 raise Retry.Later(0.1)
 
-    retried = Mail.using(expires_in=0.2).perform_async()
+    retried = Mail.using(expires_in=60).perform_async()
     until(lambda: retried.attempt)
     blocking = Mail.using(priority=9).perform_async(gate)
     gate.entered()
-    threading.Event().wait(0.5)
+    until(lambda: retried.state is RunState.QUEUED)
+    _modes.advance(_runtime.runtime(), 61)
     gate.open()
 
     assert blocking.wait(WAIT)
