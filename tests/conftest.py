@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from gates import TIMEOUT, Gate
+from gates import TIMEOUT, Gate, until
 
 import inproc_jobs
 from inproc_jobs import _carriers, _commit, _lifecycle, _options, _runtime, _threads, signals
@@ -47,6 +47,11 @@ def descriptors() -> dict[int, str]:
         with suppress(OSError):  # the one that has listed them
             found[int(name)] = os.readlink(f"/dev/fd/{name}")
     return found
+
+
+def threads_of_the_system() -> int:
+    """Return how many threads there are, those included that have not come to their first line yet. Only Linux tells."""
+    return len(os.listdir("/proc/self/task")) if sys.platform == "linux" else 0
 
 
 def hooks() -> list[object]:
@@ -100,6 +105,7 @@ def fresh(closed: None) -> Iterator[None]:
     settings = settings_now()
     hooks_before = hooks()
     threads_before = set(threading.enumerate())
+    started_before = threads_of_the_system()
     receivers_before = {name: dict(getattr(signals, name).receivers) for name in signals.__all__}
 
     yield
@@ -111,6 +117,7 @@ def fresh(closed: None) -> Iterator[None]:
         with suppress(RuntimeError):  # it is being started, by what has just been told to end
             thread.join(TIMEOUT)
             assert not thread.is_alive(), f"the test has left {thread.name} behind"
+    until(lambda: threads_of_the_system() <= started_before)  # one that begins late would be found in the next test
     inproc_jobs.configure(**settings)
     inproc_jobs.restart()
     receivers_after = {name: dict(getattr(signals, name).receivers) for name in signals.__all__}
