@@ -62,6 +62,10 @@ HUNG_WITH_THE_LOCK = {
 }
 
 
+# Where the end that is looked at is the natural one: what would end the process by force comes too late to be taken for it.
+BY_ITSELF = "inproc_jobs._lifecycle.WATCHDOG = 60.0\n"
+
+
 def hung(body: str) -> str:
     """Return a script with a job that hangs in *body*, and a second of time to stop."""
     return f"""
@@ -317,7 +321,7 @@ def test_ctrl_c_after_sigterm_gives_up():
 @pytest.mark.parametrize("how", ["exit", "SIGTERM", "SIGINT"])
 def test_a_hung_job_delays_the_exit_to_the_deadline(body: str, how: str):
     """A job that never returns costs the exit the deadline and a second at most; it is named, and the status kept."""
-    with start(hung(body) + ("sys.exit(3)" if how == "exit" else "pause(30)")) as process:
+    with start(BY_ITSELF + hung(body) + ("sys.exit(3)" if how == "exit" else "pause(30)")) as process:
         process.wait_for("hangs")
         settle()
 
@@ -368,10 +372,11 @@ def test_a_job_that_cleans_up_with_the_interpreters_lock_held(how: str, seconds:
 
 def test_many_hung_jobs_cost_one_deadline():
     """The deadline is one for all job classes: thirty hung jobs delay the exit no more than one."""
-    ended = run("""
+    ended = run(f"""
+        {BY_ITSELF}
         configure(shutdown_timeout=0.5)
         for number in range(30):
-            @job(name=f"hung-{number}")
+            @job(name=f"hung-{{number}}")
             def hung():
                 threading.Semaphore(0).acquire()
             hung.perform_async()
@@ -663,6 +668,7 @@ def test_sigterm_long_after_the_main_thread_has_ended():
 def test_a_thread_that_never_stops_enqueueing(seconds: float):
     """With a thread that enqueues without end the exit is on time, and each accepted run is done or named."""
     with start(f"""
+        {BY_ITSELF}
         configure(shutdown_timeout=0.5)
 
         def enqueue():
@@ -691,12 +697,13 @@ def test_a_thread_that_never_stops_enqueueing(seconds: float):
 
 def test_threads_that_start_during_the_exit_do_not_hold_it_up():
     """Workers that come to life while the interpreter exits, and hang, are not waited for."""
-    ended = run("""
+    ended = run(f"""
+        {BY_ITSELF}
         configure(shutdown_timeout=0.3)
 
         def enqueue():
             for number in range(10**6):
-                @job(name=f"hung-{number}", workers=1)
+                @job(name=f"hung-{{number}}", workers=1)
                 def hung():
                     threading.Semaphore(0).acquire()
                 hung.perform_async()

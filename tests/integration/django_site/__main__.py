@@ -25,6 +25,7 @@ from django.test.runner import DiscoverRunner
 
 import inproc_jobs
 from inproc_jobs import _threads
+from inproc_jobs.errors import RunTimeoutError
 
 # What a piece of code finds, besides what is public below.
 WORDS = """
@@ -37,7 +38,7 @@ from django.test import AsyncClient, Client, TestCase, TransactionTestCase, over
 from django.utils import timezone, translation
 
 from django_site.models import Entry
-from inproc_jobs import Job, Retry, drain, errors, job, signals
+from inproc_jobs import Job, Retry, current_run, drain, errors, job, signals
 """
 
 WAIT = 10.0  # seconds
@@ -189,11 +190,14 @@ def _clean_up() -> None:
     assert not _troubles, "\n".join(_troubles)
 
 
+def _note(trouble: Any) -> None:
+    if not isinstance(trouble.exc_value, RunTimeoutError):  # an interrupt may strike a finalizer, which swallows it
+        _troubles.append(f"{trouble.err_msg}: {trouble.object!r}: {trouble.exc_value!r}")
+
+
 def _serve() -> None:
     django.setup()
-    sys.unraisablehook = lambda trouble: _troubles.append(
-        f"{trouble.err_msg}: {trouble.object!r}: {trouble.exc_value!r}"
-    )
+    sys.unraisablehook = _note
     threading.excepthook = lambda trouble: _troubles.append(f"{trouble.thread}: {trouble.exc_value!r}")
     logging.getLogger("inproc_jobs").addHandler(_Keep())
     for alias in connections:
