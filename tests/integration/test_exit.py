@@ -40,7 +40,7 @@ MAINS_AT_SIGTERM = {
     "library.pthread_mutex_lock(lock); library.pthread_mutex_lock(lock)",
     "reading its input": "sys.stdin.read()",
     "joining a thread at the exit": "threading.Thread(target=pause, args=(30,)).start()",
-    "done": "",
+    "done": "Slow.perform_async(10, 1.5)",  # longer than the signal takes to come
 }
 
 # What a job may hang in, and never come back from.

@@ -20,7 +20,7 @@ from django.views.decorators.http import require_GET, require_POST
 from . import tasks
 from .tasks import attendance
 
-LATER = timedelta(seconds=2)
+LATER = timedelta(seconds=5)
 
 recent: deque[str] = deque(maxlen=50)  # the ids of the results of this process, newest first
 
