@@ -232,13 +232,14 @@ def test_a_handler_of_the_application_is_kept():
 @pytest.mark.parametrize("main", MAINS.values(), ids=MAINS)
 def test_ctrl_c_finishes_what_was_accepted(main: str, times: int):
     """Ctrl-C finishes the accepted work, and the process dies of SIGINT, as Python does; twice at once is one request."""
-    with start(BUSY + main) as process:
+    longer = "Slow.perform_async(10, 1.5)\n" if times == 2 else ""  # than the second takes to come
+    with start(BUSY + longer + main) as process:
         process.wait_for("ready")
         settle()
 
         process.signal(signal.SIGINT)
         if times == 2:
-            after(0.15)
+            after(0.25)
             process.signal(signal.SIGINT)
         ended = process.ended()
 
