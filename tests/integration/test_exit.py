@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 import signal
-import statistics
 import threading
 
 import pytest
-from process import GRACE, LOAD, discarded, run, start
+from process import GRACE, LOAD, discarded, punctual, run, start
 
 TEN = list(range(10))
 
@@ -124,6 +123,7 @@ def test_every_exit_finishes_what_was_accepted(ending: str, status: int, said: s
 
 @pytest.mark.parametrize("times", [1, 2], ids=["once", "twice"])
 @pytest.mark.parametrize("main", MAINS_AT_SIGTERM.values(), ids=MAINS_AT_SIGTERM)
+@punctual
 def test_sigterm_finishes_what_was_accepted(main: str, times: int):
     """Wherever the main thread is, SIGTERM ends the process by SIGTERM, once the accepted work is done."""
     with start(BUSY + main) as process:
@@ -136,7 +136,7 @@ def test_sigterm_finishes_what_was_accepted(main: str, times: int):
 
     assert ended.numbers()[:10] == TEN
     assert (ended.status, ended.errors) == (-signal.SIGTERM, "")
-    assert ended.seconds < 5
+    ended.in_time(5)
 
 
 def test_a_later_sigterm_changes_nothing():
@@ -173,6 +173,7 @@ def test_sigterm_while_the_exit_waits_for_work():
     ids=["never used", "idle", "after a shutdown"],
 )
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+@punctual
 def test_an_idle_process_dies_of_a_signal_at_once(script: str, number: int):
     """Where nothing is left to do, a signal ends the process as if the package were not there."""
     with start(f"{script}\nsay('ready')\npause(30)") as process:
@@ -184,7 +185,7 @@ def test_an_idle_process_dies_of_a_signal_at_once(script: str, number: int):
 
     assert ended.status == -number
     assert ended.errors.count("KeyboardInterrupt\n") == (number == signal.SIGINT)
-    assert ended.seconds < LOAD
+    ended.in_time(LOAD)
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGQUIT])
@@ -275,6 +276,7 @@ def test_ctrl_c_under_the_systems_own_disposition():
     ],
     ids=["uncaught", "the system's disposition", "caught"],
 )
+@punctual
 def test_a_second_ctrl_c_gives_up(main: str, status: int):
     """A second Ctrl-C, more than half a second after the first, ends the wait at once and names what is given up."""
     script = """
@@ -298,10 +300,11 @@ say(one.id, two.id, three.id, later.id)
     assert set(ended.lines[0].split()) <= set(given_up)
     assert len(given_up) == len(set(given_up))
     assert ended.status == status
-    assert ended.seconds < 1.0 + LOAD
+    ended.in_time(1.0 + LOAD)
     assert "Exception ignored" not in ended.errors
 
 
+@punctual
 def test_ctrl_c_after_sigterm_gives_up():
     """A Ctrl-C while a SIGTERM waits for work ends the wait; the process dies of the SIGTERM or the SIGINT."""
     with start("Slow.perform_async(1, 20)\nSlow.perform_async(2, 20)\nsay('ready')\npause(30)") as process:
@@ -315,11 +318,12 @@ def test_ctrl_c_after_sigterm_gives_up():
 
     assert len(discarded(ended.errors)) == 2
     assert ended.status in (-signal.SIGTERM, -signal.SIGINT)
-    assert ended.seconds < 1.0 + LOAD
+    ended.in_time(1.0 + LOAD)
 
 
 @pytest.mark.parametrize("body", HUNG.values(), ids=HUNG)
 @pytest.mark.parametrize("how", ["exit", "SIGTERM", "SIGINT"])
+@punctual
 def test_a_hung_job_delays_the_exit_to_the_deadline(body: str, how: str):
     """A job that never returns costs the exit the deadline and a second at most; it is named, and the status kept."""
     with start(BY_ITSELF + hung(body) + ("sys.exit(3)" if how == "exit" else "pause(30)")) as process:
@@ -332,12 +336,13 @@ def test_a_hung_job_delays_the_exit_to_the_deadline(body: str, how: str):
 
     assert len(discarded(ended.errors)) == 2
     assert ended.status == {"exit": 3, "SIGTERM": -signal.SIGTERM, "SIGINT": -signal.SIGINT}[how]
-    assert ended.seconds < 1.0 + GRACE + LOAD
+    ended.in_time(1.0 + GRACE + LOAD)
     assert "Fatal" not in ended.errors
 
 
 @pytest.mark.parametrize("body", HUNG_WITH_THE_LOCK.values(), ids=HUNG_WITH_THE_LOCK)
 @pytest.mark.parametrize("how", ["exit", "SIGTERM", "SIGINT"])
+@punctual
 def test_a_job_that_keeps_the_interpreters_lock_delays_the_exit_to_the_deadline(body: str, how: str):
     """Even a job that lets nothing else run costs the exit the deadline and a second; where it hangs is written."""
     with start(hung(body) + ("sys.exit(3)" if how == "exit" else "pause(30)")) as process:
@@ -349,11 +354,12 @@ def test_a_job_that_keeps_the_interpreters_lock_delays_the_exit_to_the_deadline(
         ended = process.ended()
 
     assert re.search(r"in perform\n", ended.errors)
-    assert ended.seconds < 1.0 + GRACE + LOAD
+    ended.in_time(1.0 + GRACE + LOAD)
 
 
 @pytest.mark.parametrize("how", ["exit", "SIGTERM"])
 @pytest.mark.parametrize("seconds", [0.001, 0.005, 0.02])
+@punctual
 def test_a_job_that_cleans_up_with_the_interpreters_lock_held(how: str, seconds: float):
     """A job that is told to stop, and then hangs with the interpreter's lock, holds the exit up no longer either."""
     script = hung(f"""while not self.should_stop: pause({seconds})
@@ -368,9 +374,10 @@ def test_a_job_that_cleans_up_with_the_interpreters_lock_held(how: str, seconds:
         ended = process.ended()
 
     assert discarded(ended.errors)
-    assert ended.seconds < 1.0 + GRACE + LOAD
+    ended.in_time(1.0 + GRACE + LOAD)
 
 
+@punctual
 def test_many_hung_jobs_cost_one_deadline():
     """The deadline is one for all job classes: thirty hung jobs delay the exit no more than one."""
     ended = run(f"""
@@ -386,7 +393,7 @@ def test_many_hung_jobs_cost_one_deadline():
 
     assert len(set(discarded(ended.errors))) == 30
     assert ended.status == 0
-    assert ended.seconds < 0.5 + GRACE + LOAD + 1.0  # the start of the interpreter counts here
+    ended.in_time(0.5 + GRACE + LOAD + 1.0)  # the start of the interpreter counts here
 
 
 def test_work_enqueued_by_jobs_while_draining_is_done():
@@ -478,6 +485,7 @@ def test_an_enqueue_in_a_finalizer_at_the_very_end_is_refused():
         assert (ended.status, ended.errors) == (0, "")
 
 
+@punctual
 def test_delayed_runs_at_the_exit():
     """A run that is due before the deadline runs; one that is not is discarded and named, and is not waited for."""
     ended = run("""
@@ -493,7 +501,7 @@ def test_delayed_runs_at_the_exit():
     assert ended.numbers() == [0, 1]
     assert sorted(discarded(ended.errors)) == sorted(line.split()[1] for line in ended.lines if line.startswith("far"))
     assert ended.status == 0
-    assert ended.seconds < 3
+    ended.in_time(3)
 
 
 def test_retries_at_the_exit():
@@ -518,6 +526,7 @@ def test_retries_at_the_exit():
     assert ended.status == 0
 
 
+@punctual
 def test_sigterm_with_far_delays_ends_at_once():
     """Runs that are not due before the deadline are named and do not hold the process up."""
     with start("for number in range(5): Slow.perform_in(60, number)\nsay('ready')\npause(30)") as process:
@@ -529,7 +538,7 @@ def test_sigterm_with_far_delays_ends_at_once():
 
     assert len(discarded(ended.errors)) == 5
     assert ended.status == -signal.SIGTERM
-    assert ended.seconds < LOAD
+    ended.in_time(LOAD)
 
 
 def test_an_idle_stop_adds_nothing():
@@ -549,7 +558,7 @@ def test_an_idle_stop_adds_nothing():
             began = float(ended.lines[ended.lines.index("ending") + 1])
             seconds[name].append(ended.at - began)
 
-    assert statistics.median(seconds["idle"]) - statistics.median(seconds["without"]) < 0.05
+    assert min(seconds["idle"]) - min(seconds["without"]) < 0.05
 
 
 def test_an_idle_sigterm_adds_nothing():
@@ -564,7 +573,7 @@ def test_an_idle_sigterm_adds_nothing():
                 process.signal(signal.SIGTERM)
                 taken.append(process.ended().seconds)
 
-    without, idle = map(statistics.median, seconds.values())
+    without, idle = map(min, seconds.values())  # what else the machine does comes on top, now and then
     assert idle - without < 0.05
 
 
@@ -666,6 +675,7 @@ def test_sigterm_long_after_the_main_thread_has_ended():
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.01, 30.0], ids=["quick", "slow", "hung"])
+@punctual
 def test_a_thread_that_never_stops_enqueueing(seconds: float):
     """With a thread that enqueues without end the exit is on time, and each accepted run is done or named."""
     with start(f"""
@@ -693,9 +703,10 @@ def test_a_thread_that_never_stops_enqueueing(seconds: float):
     assert len(set(ran)) == len(ran)
     assert not set(ran) & set(discarded(ended.errors))
     assert ended.status == 0
-    assert ended.seconds < 0.5 + GRACE + LOAD
+    ended.in_time(0.5 + GRACE + LOAD)
 
 
+@punctual
 def test_threads_that_start_during_the_exit_do_not_hold_it_up():
     """Workers that come to life while the interpreter exits, and hang, are not waited for."""
     ended = run(f"""
@@ -718,7 +729,7 @@ def test_threads_that_start_during_the_exit_do_not_hold_it_up():
 
     assert len(discarded(ended.errors)) > 1
     assert ended.status == 0
-    assert ended.seconds < 0.4 + GRACE + LOAD + 1.0
+    ended.in_time(0.4 + GRACE + LOAD + 1.0)
 
 
 def test_an_explicit_shutdown_leaves_nothing_for_the_exit():
