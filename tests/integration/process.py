@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import queue
 import re
@@ -13,18 +12,13 @@ import tempfile
 import textwrap
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
-from typing import ClassVar, ParamSpec
-
-P = ParamSpec("P")
+from typing import ClassVar
 
 TIMEOUT = 20.0  # seconds a test waits for what must happen
 GRACE = 1.0  # seconds past its deadline that a stop may take, whatever a job does
 LOAD = 0.7  # seconds that a busy machine may add to what is measured from outside
-STALL = 2.0  # seconds for which a machine may stand still now and then
 
 # What every script begins with. Jobs write with os.write: a line is out once it is written, and never torn.
 HEAD = """
@@ -43,23 +37,6 @@ class Slow(Job, workers=2):
         pause(seconds)
         say("done", number)
 """
-
-
-class LateError(AssertionError):
-    """It took longer than it may, but no longer than a machine that stands still can explain."""
-
-
-def punctual(test: Callable[P, None]) -> Callable[P, None]:
-    """Have a test that asks for a time tried twice more where it was a little late: what is late by itself always is."""
-
-    @functools.wraps(test)
-    def tried(*args: P.args, **kwargs: P.kwargs) -> None:
-        for _ in range(2):
-            with suppress(LateError):
-                return test(*args, **kwargs)
-        return test(*args, **kwargs)
-
-    return tried
 
 
 @dataclass(frozen=True)
@@ -84,12 +61,6 @@ class Ended:
     def errors(self) -> str:
         """Its standard error."""
         return self.process.errors()
-
-    def in_time(self, limit: float) -> None:
-        """See that it has taken less than *limit* seconds."""
-        if self.seconds >= limit:
-            kind = LateError if self.seconds < limit + STALL else AssertionError
-            raise kind(f"took {self.seconds:.2f} s, not less than {limit:g}")
 
     def numbers(self, word: str = "done") -> list[int]:
         """Return the numbers of the lines ``word number``, sorted."""

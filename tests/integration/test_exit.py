@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import signal
+import statistics
 import threading
 
 import pytest
-from process import GRACE, LOAD, discarded, punctual, run, start
+from process import GRACE, LOAD, discarded, run, start
 
 TEN = list(range(10))
 
@@ -59,10 +60,6 @@ HUNG_WITH_THE_LOCK = {
     "a call into C": "import ctypes; pause(0.4); ctypes.PyDLL(None).poll(None, 0, 60_000)",
     "a regular expression": "pause(0.4); import re; re.match('(a+)+$', 'a' * 60 + 'b')",
 }
-
-
-# Where the end that is looked at is the natural one: what would end the process by force comes too late to be taken for it.
-BY_ITSELF = "inproc_jobs._lifecycle.WATCHDOG = 60.0\n"
 
 
 def hung(body: str) -> str:
@@ -123,7 +120,6 @@ def test_every_exit_finishes_what_was_accepted(ending: str, status: int, said: s
 
 @pytest.mark.parametrize("times", [1, 2], ids=["once", "twice"])
 @pytest.mark.parametrize("main", MAINS_AT_SIGTERM.values(), ids=MAINS_AT_SIGTERM)
-@punctual
 def test_sigterm_finishes_what_was_accepted(main: str, times: int):
     """Wherever the main thread is, SIGTERM ends the process by SIGTERM, once the accepted work is done."""
     with start(BUSY + main) as process:
@@ -136,7 +132,7 @@ def test_sigterm_finishes_what_was_accepted(main: str, times: int):
 
     assert ended.numbers()[:10] == TEN
     assert (ended.status, ended.errors) == (-signal.SIGTERM, "")
-    ended.in_time(5)
+    assert ended.seconds < 5
 
 
 def test_a_later_sigterm_changes_nothing():
@@ -173,7 +169,6 @@ def test_sigterm_while_the_exit_waits_for_work():
     ids=["never used", "idle", "after a shutdown"],
 )
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
-@punctual
 def test_an_idle_process_dies_of_a_signal_at_once(script: str, number: int):
     """Where nothing is left to do, a signal ends the process as if the package were not there."""
     with start(f"{script}\nsay('ready')\npause(30)") as process:
@@ -185,7 +180,7 @@ def test_an_idle_process_dies_of_a_signal_at_once(script: str, number: int):
 
     assert ended.status == -number
     assert ended.errors.count("KeyboardInterrupt\n") == (number == signal.SIGINT)
-    ended.in_time(LOAD)
+    assert ended.seconds < LOAD
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGQUIT])
@@ -276,7 +271,6 @@ def test_ctrl_c_under_the_systems_own_disposition():
     ],
     ids=["uncaught", "the system's disposition", "caught"],
 )
-@punctual
 def test_a_second_ctrl_c_gives_up(main: str, status: int):
     """A second Ctrl-C, more than half a second after the first, ends the wait at once and names what is given up."""
     script = """
@@ -300,11 +294,10 @@ say(one.id, two.id, three.id, later.id)
     assert set(ended.lines[0].split()) <= set(given_up)
     assert len(given_up) == len(set(given_up))
     assert ended.status == status
-    ended.in_time(1.0 + LOAD)
+    assert ended.seconds < 1.0 + LOAD
     assert "Exception ignored" not in ended.errors
 
 
-@punctual
 def test_ctrl_c_after_sigterm_gives_up():
     """A Ctrl-C while a SIGTERM waits for work ends the wait; the process dies of the SIGTERM or the SIGINT."""
     with start("Slow.perform_async(1, 20)\nSlow.perform_async(2, 20)\nsay('ready')\npause(30)") as process:
@@ -318,15 +311,14 @@ def test_ctrl_c_after_sigterm_gives_up():
 
     assert len(discarded(ended.errors)) == 2
     assert ended.status in (-signal.SIGTERM, -signal.SIGINT)
-    ended.in_time(1.0 + LOAD)
+    assert ended.seconds < 1.0 + LOAD
 
 
 @pytest.mark.parametrize("body", HUNG.values(), ids=HUNG)
 @pytest.mark.parametrize("how", ["exit", "SIGTERM", "SIGINT"])
-@punctual
 def test_a_hung_job_delays_the_exit_to_the_deadline(body: str, how: str):
     """A job that never returns costs the exit the deadline and a second at most; it is named, and the status kept."""
-    with start(BY_ITSELF + hung(body) + ("sys.exit(3)" if how == "exit" else "pause(30)")) as process:
+    with start(hung(body) + ("sys.exit(3)" if how == "exit" else "pause(30)")) as process:
         process.wait_for("hangs")
         settle()
 
@@ -336,13 +328,12 @@ def test_a_hung_job_delays_the_exit_to_the_deadline(body: str, how: str):
 
     assert len(discarded(ended.errors)) == 2
     assert ended.status == {"exit": 3, "SIGTERM": -signal.SIGTERM, "SIGINT": -signal.SIGINT}[how]
-    ended.in_time(1.0 + GRACE + LOAD)
+    assert ended.seconds < 1.0 + GRACE + LOAD
     assert "Fatal" not in ended.errors
 
 
 @pytest.mark.parametrize("body", HUNG_WITH_THE_LOCK.values(), ids=HUNG_WITH_THE_LOCK)
 @pytest.mark.parametrize("how", ["exit", "SIGTERM", "SIGINT"])
-@punctual
 def test_a_job_that_keeps_the_interpreters_lock_delays_the_exit_to_the_deadline(body: str, how: str):
     """Even a job that lets nothing else run costs the exit the deadline and a second; where it hangs is written."""
     with start(hung(body) + ("sys.exit(3)" if how == "exit" else "pause(30)")) as process:
@@ -354,12 +345,11 @@ def test_a_job_that_keeps_the_interpreters_lock_delays_the_exit_to_the_deadline(
         ended = process.ended()
 
     assert re.search(r"in perform\n", ended.errors)
-    ended.in_time(1.0 + GRACE + LOAD)
+    assert ended.seconds < 1.0 + GRACE + LOAD
 
 
 @pytest.mark.parametrize("how", ["exit", "SIGTERM"])
 @pytest.mark.parametrize("seconds", [0.001, 0.005, 0.02])
-@punctual
 def test_a_job_that_cleans_up_with_the_interpreters_lock_held(how: str, seconds: float):
     """A job that is told to stop, and then hangs with the interpreter's lock, holds the exit up no longer either."""
     script = hung(f"""while not self.should_stop: pause({seconds})
@@ -374,17 +364,15 @@ def test_a_job_that_cleans_up_with_the_interpreters_lock_held(how: str, seconds:
         ended = process.ended()
 
     assert discarded(ended.errors)
-    ended.in_time(1.0 + GRACE + LOAD)
+    assert ended.seconds < 1.0 + GRACE + LOAD
 
 
-@punctual
 def test_many_hung_jobs_cost_one_deadline():
     """The deadline is one for all job classes: thirty hung jobs delay the exit no more than one."""
-    ended = run(f"""
-        {BY_ITSELF}
+    ended = run("""
         configure(shutdown_timeout=0.5)
         for number in range(30):
-            @job(name=f"hung-{{number}}")
+            @job(name=f"hung-{number}")
             def hung():
                 threading.Semaphore(0).acquire()
             hung.perform_async()
@@ -393,7 +381,7 @@ def test_many_hung_jobs_cost_one_deadline():
 
     assert len(set(discarded(ended.errors))) == 30
     assert ended.status == 0
-    ended.in_time(0.5 + GRACE + LOAD + 1.0)  # the start of the interpreter counts here
+    assert ended.seconds < 0.5 + GRACE + LOAD + 1.0  # the start of the interpreter counts here
 
 
 def test_work_enqueued_by_jobs_while_draining_is_done():
@@ -485,7 +473,6 @@ def test_an_enqueue_in_a_finalizer_at_the_very_end_is_refused():
         assert (ended.status, ended.errors) == (0, "")
 
 
-@punctual
 def test_delayed_runs_at_the_exit():
     """A run that is due before the deadline runs; one that is not is discarded and named, and is not waited for."""
     ended = run("""
@@ -501,7 +488,7 @@ def test_delayed_runs_at_the_exit():
     assert ended.numbers() == [0, 1]
     assert sorted(discarded(ended.errors)) == sorted(line.split()[1] for line in ended.lines if line.startswith("far"))
     assert ended.status == 0
-    ended.in_time(3)
+    assert ended.seconds < 3
 
 
 def test_retries_at_the_exit():
@@ -526,7 +513,6 @@ def test_retries_at_the_exit():
     assert ended.status == 0
 
 
-@punctual
 def test_sigterm_with_far_delays_ends_at_once():
     """Runs that are not due before the deadline are named and do not hold the process up."""
     with start("for number in range(5): Slow.perform_in(60, number)\nsay('ready')\npause(30)") as process:
@@ -538,7 +524,7 @@ def test_sigterm_with_far_delays_ends_at_once():
 
     assert len(discarded(ended.errors)) == 5
     assert ended.status == -signal.SIGTERM
-    ended.in_time(LOAD)
+    assert ended.seconds < LOAD
 
 
 def test_an_idle_stop_adds_nothing():
@@ -558,7 +544,7 @@ def test_an_idle_stop_adds_nothing():
             began = float(ended.lines[ended.lines.index("ending") + 1])
             seconds[name].append(ended.at - began)
 
-    assert min(seconds["idle"]) - min(seconds["without"]) < 0.05
+    assert statistics.median(seconds["idle"]) - statistics.median(seconds["without"]) < 0.05
 
 
 def test_an_idle_sigterm_adds_nothing():
@@ -573,7 +559,7 @@ def test_an_idle_sigterm_adds_nothing():
                 process.signal(signal.SIGTERM)
                 taken.append(process.ended().seconds)
 
-    without, idle = map(min, seconds.values())  # what else the machine does comes on top, now and then
+    without, idle = map(statistics.median, seconds.values())
     assert idle - without < 0.05
 
 
@@ -675,11 +661,9 @@ def test_sigterm_long_after_the_main_thread_has_ended():
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.01, 30.0], ids=["quick", "slow", "hung"])
-@punctual
 def test_a_thread_that_never_stops_enqueueing(seconds: float):
     """With a thread that enqueues without end the exit is on time, and each accepted run is done or named."""
     with start(f"""
-        {BY_ITSELF}
         configure(shutdown_timeout=0.5)
 
         def enqueue():
@@ -703,19 +687,17 @@ def test_a_thread_that_never_stops_enqueueing(seconds: float):
     assert len(set(ran)) == len(ran)
     assert not set(ran) & set(discarded(ended.errors))
     assert ended.status == 0
-    ended.in_time(0.5 + GRACE + LOAD)
+    assert ended.seconds < 0.5 + GRACE + LOAD
 
 
-@punctual
 def test_threads_that_start_during_the_exit_do_not_hold_it_up():
     """Workers that come to life while the interpreter exits, and hang, are not waited for."""
-    ended = run(f"""
-        {BY_ITSELF}
+    ended = run("""
         configure(shutdown_timeout=0.3)
 
         def enqueue():
             for number in range(10**6):
-                @job(name=f"hung-{{number}}", workers=1)
+                @job(name=f"hung-{number}", workers=1)
                 def hung():
                     threading.Semaphore(0).acquire()
                 hung.perform_async()
@@ -729,7 +711,7 @@ def test_threads_that_start_during_the_exit_do_not_hold_it_up():
 
     assert len(discarded(ended.errors)) > 1
     assert ended.status == 0
-    ended.in_time(0.4 + GRACE + LOAD + 1.0)
+    assert ended.seconds < 0.4 + GRACE + LOAD + 1.0
 
 
 def test_an_explicit_shutdown_leaves_nothing_for_the_exit():

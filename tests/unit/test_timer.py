@@ -647,14 +647,16 @@ def test_a_thread_that_comes_after_it_was_replaced_leaves_at_once(timer, monkeyp
         timer.call_soon(calls, 2)
     calls.wait(2)
 
+    before = threading.enumerate()
     late[0]()
+    for thread in set(timer_threads()) - set(before):
+        thread.join(WAIT)
     monkeypatch.setattr(_thread, "start_new_thread", with_timers(lambda *_: starts()))
     timer.call_soon(calls, 3)
 
     calls.wait()
     assert calls.arguments == [1, 2, 3]
-    assert len(set(calls.threads)) == 1
-    until(lambda: timer_threads() == [calls.threads[0]])  # the late one leaves
+    assert len(set(calls.threads)) == len(timer_threads()) == 1
     assert not starts.arguments
 
 

@@ -25,7 +25,6 @@ from django.test.runner import DiscoverRunner
 
 import inproc_jobs
 from inproc_jobs import _threads
-from inproc_jobs.errors import RunTimeoutError
 
 # What a piece of code finds, besides what is public below.
 WORDS = """
@@ -190,14 +189,11 @@ def _clean_up() -> None:
     assert not _troubles, "\n".join(_troubles)
 
 
-def _note(trouble: Any) -> None:
-    if not isinstance(trouble.exc_value, RunTimeoutError):  # an interrupt may strike a finalizer, which swallows it
-        _troubles.append(f"{trouble.err_msg}: {trouble.object!r}: {trouble.exc_value!r}")
-
-
 def _serve() -> None:
     django.setup()
-    sys.unraisablehook = _note
+    sys.unraisablehook = lambda trouble: _troubles.append(
+        f"{trouble.err_msg}: {trouble.object!r}: {trouble.exc_value!r}"
+    )
     threading.excepthook = lambda trouble: _troubles.append(f"{trouble.thread}: {trouble.exc_value!r}")
     logging.getLogger("inproc_jobs").addHandler(_Keep())
     for alias in connections:
