@@ -145,13 +145,16 @@ def _known(number: int) -> Callable[[Row, Path], str]:
     return judge
 
 
-def _reloads(reload: Callable[[Server], object]) -> Callable[[Row, Path], str]:
+def _reloads(
+    reload: Callable[[Server], object], *, settles: float = 0.0, seconds: float = 0.2
+) -> Callable[[Row, Path], str]:
     """Ten runs are queued when the server is told to replace its workers; they are done, and it goes on."""
 
     def judge(row: Row, place: Path) -> str:
         usual = _usual(row, Stop(row.stop))
         with Server(row, place, deadline=DEADLINE) as server:
-            old = server.tell("enqueue", first=0, n=10, seconds=0.2)
+            pass_time(settles)
+            old = server.tell("enqueue", first=0, n=10, seconds=seconds)
             reload(server)
             server.await_done(10)
             _await_another(server, old)
@@ -337,7 +340,9 @@ COLUMNS: dict[str, Callable[[Row, Path], str]] = {
     "fork": _fork,
     "end": _finishes(lambda _: Stop(None)),
     "retire": _retire,
-    "touch": _reloads(lambda server: server.touch()),
+    # A reloader looks at the sources once a second, first when it starts, and tells nobody: what is changed before that is
+    # no change to it. So the runs outlast the second until it looks again.
+    "touch": _reloads(Server.touch, settles=1.5, seconds=0.4),
     "timeout": _timeout,
     "refused": _refused,
     "stuck": _stuck,
