@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import http.client
+import itertools
 import os
 import pty
+import random
 import shutil
 import signal
 import socket
@@ -295,6 +297,13 @@ def looks(timeout: float) -> Iterator[None]:
     yield
 
 
+# Below those that the system gives away by itself, and each once in a long while: of two servers that start at the same time
+# with the same port, one would answer for both.
+_ports = itertools.cycle(random.sample(range(10_000, 32_768), 20_000))
+
+
 def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+    for port in _ports:
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            break
+    return port
