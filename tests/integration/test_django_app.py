@@ -10,7 +10,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -185,7 +185,10 @@ def open_files(pid: int, path: Path) -> list[str]:
 
 def children(pid: int) -> list[int]:
     """Return the numbers of the processes that *pid* has started."""
-    return [int(child) for tasks in Path(f"/proc/{pid}/task").glob("*/children") for child in tasks.read_text().split()]
+    tasks = Path(f"/proc/{pid}/task")
+    while True:
+        with suppress(FileNotFoundError, ProcessLookupError):  # a thread has ended between the two looks: both again
+            return [int(child) for of_one in tasks.glob("*/children") for child in of_one.read_text().split()]
 
 
 def test_a_ticket_waits_for_an_smtp_server_that_is_away(database: Database):
