@@ -641,8 +641,10 @@ class Striker:
         return result
 
     def lines(self, name: str) -> int:
-        """Return how many lines a phase has, more or less."""
-        return self.strike(name, MemoryError, sys.maxsize).lines
+        """Return how many lines a phase has, more or less; none if its thread has not come to any in time."""
+        result = self.strike(name, MemoryError, sys.maxsize)
+        assert not result.trouble, f"{name}, not struck: {result.trouble}"
+        return result.lines
 
     def _start(self) -> subprocess.Popen[str]:
         self._words = tempfile.TemporaryFile("w+")

@@ -55,7 +55,8 @@ def some_lines(striker: faults.Striker) -> Iterator[Strike]:
     deadline = time.monotonic() + SHORT
     while time.monotonic() < deadline:
         phase, error = random.choice(list(faults.PHASES)), random.choice(faults.ERRORS)
-        if phase not in lines:
+        if not lines.get(phase):
             lines[phase] = striker.lines(phase)
-        line = random.randrange(lines[phase])
-        yield phase, error, line, striker.strike(phase, error, line)
+        if lines[phase]:
+            line = random.randrange(lines[phase])
+            yield phase, error, line, striker.strike(phase, error, line)
