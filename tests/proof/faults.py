@@ -41,6 +41,7 @@ STUCK = 40.0  # seconds after which a strike is given up
 LINGER = _threads.LINGER
 SOON = 0.1  # seconds, in place of what the engine waits for a thread or a second try
 TOOL = 4
+TRIES = 10  # times a phase is counted, of which one in ten may find nothing
 
 MAIN, WORKER, TIMER = "MainThread", "inproc_jobs-worker", "inproc_jobs-timer"
 
@@ -641,10 +642,13 @@ class Striker:
         return result
 
     def lines(self, name: str) -> int:
-        """Return how many lines a phase has, more or less; none if its thread has not come to any in time."""
-        result = self.strike(name, MemoryError, sys.maxsize)
-        assert not result.trouble, f"{name}, not struck: {result.trouble}"
-        return result.lines
+        """Return how many lines a phase has, more or less."""
+        for _ in range(TRIES):  # its thread may now and then come to none before the phase is over
+            result = self.strike(name, MemoryError, sys.maxsize)
+            assert not result.trouble, f"{name}, not struck: {result.trouble}"
+            if result.lines:
+                return result.lines
+        raise AssertionError(f"{name} came to no line in {TRIES} times")
 
     def _start(self) -> subprocess.Popen[str]:
         self._words = tempfile.TemporaryFile("w+")

@@ -55,8 +55,7 @@ def some_lines(striker: faults.Striker) -> Iterator[Strike]:
     deadline = time.monotonic() + SHORT
     while time.monotonic() < deadline:
         phase, error = random.choice(list(faults.PHASES)), random.choice(faults.ERRORS)
-        if not lines.get(phase):
+        if phase not in lines:
             lines[phase] = striker.lines(phase)
-        if lines[phase]:
-            line = random.randrange(lines[phase])
-            yield phase, error, line, striker.strike(phase, error, line)
+        line = random.randrange(lines[phase])
+        yield phase, error, line, striker.strike(phase, error, line)
