@@ -12,10 +12,12 @@ has installed stays as it is: it leads to the exit doors by itself. Python's own
 once it has shut down, puts back what it found before it imported the app, and raises the signal again; between the two,
 the signals are looked at once more.
 
-**The first enqueue** also meets the server (``meet_server``). Under uWSGI, whose C code owns the signals, none is
-touched; there it takes a third door, ``uwsgi.atexit``, for uWSGI can be told to skip the interpreter's exit. It is
-refused where no thread would ever run: uWSGI can be told so, and gevent can be told to patch only half. Where the
-server's own grace period can be known and is shorter than ``shutdown_timeout``, it says so.
+**The first enqueue** also meets the server (``meet_server``). Under uWSGI, whose C code owns the signals, no handler is
+replaced; there it takes a third door, ``uwsgi.atexit``, for uWSGI can be told to skip the interpreter's exit, and has
+each handler that could exit block the other signals: a worker is told twice by a process group and its master, and
+would exit within its exit. Work is refused where no thread would ever run: uWSGI can be told so, and gevent can be told
+to patch only half. Where the server's own grace period can be known and is shorter than ``shutdown_timeout``, it says
+so.
 
 **A signal** that this handler catches starts the clock: the deadline is ``shutdown_timeout`` seconds from here. With
 nothing accepted the process dies of the signal at once. Otherwise a thread finishes the work, while the main thread
@@ -78,6 +80,7 @@ from typing import Any, Protocol
 from . import _clock, _report
 from ._spawn import join, patched, spawn
 
+STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)  # what servers take for a request to end
 SAME_REQUEST = 0.5  # seconds within which a second SIGINT is the same one: a process group's and its master's
 WATCHDOG = 0.8  # seconds past the deadline at which a process that cannot move is ended
 
@@ -164,11 +167,14 @@ def _take_door(uwsgi: Any) -> None:
     theirs = getattr(uwsgi, "atexit", None)
     if getattr(theirs, "func", None) is not _uwsgi_exits:
         uwsgi.atexit = partial(_uwsgi_exits, theirs)
+    native = importlib.import_module("inproc_jobs._native")
+    for number in STOPS:  # in each process: a worker's handlers are not its master's
+        native.block_during(number, STOPS)
 
 
 def _uwsgi_exits(theirs: Callable[[], object] | None) -> None:
-    """The third door, in a signal handler of C's. A second signal, the master's or a group's, would exit here."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP))
+    """The third door, mostly in a signal handler of C's. Where it is not, a signal would exit within this exit."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
     _finish(finally_=False)
     if theirs is not None:
         theirs()
@@ -408,7 +414,7 @@ def _patience() -> Iterator[None]:
     if _host is not None and not _host.is_idle():
         watch_signals()  # an event loop that had handlers of its own has left the system's default behind
     with suppress(ValueError):  # this is not the main thread
-        for number in () if "uwsgi" in sys.modules else (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        for number in () if "uwsgi" in sys.modules else STOPS:
             handler = signal.getsignal(number)
             if callable(handler) and handler is not _on_signal:
                 signal.signal(number, _on_signal_at_door)

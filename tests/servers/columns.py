@@ -26,6 +26,7 @@ GRACE = 1.0  # seconds past its deadline that a stop may take, whatever a job do
 LOAD = 1.0  # seconds that a busy machine may add to what is measured from outside
 IDLE = 0.05  # seconds that we may add to the stop of an idle server
 TOO_LONG = 12.0  # seconds after which a server does not end by itself
+LOCKED = 1.0  # seconds for which a job has the interpreter's lock
 SOON = 0.2  # seconds between a request and a signal that is to meet it, or between two signals
 
 
@@ -185,7 +186,7 @@ def _hangs(*, native: bool, after: float) -> Callable[[Row, Path], str]:
         stop = Stop(row.stop)
         usual = _usual(row, stop)
         with Server(row, place, deadline=SHORT) as server:
-            server.tell("hang", after=after, native="yes" if native else "no")
+            server.tell("hang", first=0, after=after, native="yes" if native else "no")
             if not after:
                 server.await_hanging()
             stop(server)
@@ -205,12 +206,27 @@ def _hangs(*, native: bool, after: float) -> Callable[[Row, Path], str]:
 def _stuck(row: Row, place: Path) -> str:
     """A job has the interpreter's lock before the signal: no handler of Python's can run, but the server kills."""
     with Server(row, place, deadline=SHORT) as server:
-        server.tell("hang", after=LOAD, native="yes")  # the answer needs the lock, too
+        server.tell("hang", first=0, after=LOAD, native="yes")  # the answer needs the lock, too
         server.await_hanging()
         pass_time(SOON)
         Stop(row.stop)(server)
         ended = server.ended(TOO_LONG)
     assert ended.status is not None, f"did not end\n{ended.errors}"
+    return f"{ended.seconds:.1f} s"
+
+
+def _locked(row: Row, place: Path) -> str:
+    """A job has the interpreter's lock for a while, in which several signals tell a worker to end."""
+    stop = Stop(row.stop, times=2, group=True)
+    usual = _usual(row, Stop(row.stop))
+    with Server(row, place, deadline=DEADLINE) as server:
+        server.tell("enqueue", first=0, n=4, seconds=0.3)
+        server.tell("hang", first=4, after=SOON, native="yes", seconds=LOCKED)
+        server.await_hanging()
+        stop(server)
+        ended = server.ended(TOO_LONG)
+    _assert_done(ended, range(5))
+    _assert_as_usual(row, ended, usual, extra=WORK + LOCKED, or_status=row.turns)
     return f"{ended.seconds:.1f} s"
 
 
@@ -336,6 +352,7 @@ COLUMNS: dict[str, Callable[[Row, Path], str]] = {
     "twice": _finishes(lambda row: Stop(row.stop, times=2)),
     "group": _finishes(lambda row: Stop(row.stop, group=True)),
     "group int": _finishes(lambda _: Stop(signal.SIGINT, group=True)),
+    "locked": _locked,
     "idle": _idle,
     "fork": _fork,
     "end": _finishes(lambda _: Stop(None)),
@@ -348,7 +365,7 @@ COLUMNS: dict[str, Callable[[Row, Path], str]] = {
     "stuck": _stuck,
 }
 
-OPTIONAL = ("end", "retire", "touch", "timeout", "refused", "stuck")
+OPTIONAL = ("locked", "end", "retire", "touch", "timeout", "refused", "stuck")
 
 
 def columns(row: Row) -> list[str]:

@@ -151,12 +151,10 @@ DIES = ("--die-on-term", *THREADS)
 BUSY = "a worker that is busy with a request at SIGTERM is killed without any of Python's exit hooks"
 GRACEFUL = ("--hook-master-start", "unix_signal:15 gracefully_kill_them_all", *THREADS)
 KNOWN = {INT: "stop", QUIT: "reload", HUP: "reload"}
-# A group's SIGTERM and the master's SIGINT: 1 of 15 stops of ours; 41 of 60 cut a plain exit hook of 0.3 s short.
-TWICE = "two signals at once, a process group's and the master's, now and then let it exit within its exit"
 FORKED = "up to Python 3.12 a child that multiprocessing forks in a thread of uWSGI's fails an assertion of threading's"
 NO_FORK = {} if sys.version_info >= (3, 13) else {"fork": FORKED}
 UNFIT = {"late": BUSY, **NO_FORK}
-UWSGI_LIKE: dict[str, object] = {"settles": 0.2, "limits": UNFIT, "now_and_then": TWICE}
+UWSGI_LIKE: dict[str, object] = {"settles": 0.2, "limits": UNFIT, "columns": ("locked",)}
 LAZY = ("--processes", "2", "--lazy-apps")
 
 UWSGI = [
@@ -164,10 +162,10 @@ UWSGI = [
     uwsgi("enable-threads", "--master", "--die-on-term", "--enable-threads", signals=KNOWN, **UWSGI_LIKE),
     uwsgi("no master", "--die-on-term", "--threads", "4", signals={INT: "stop"}, **UWSGI_LIKE),
     uwsgi("term reloads", *THREADS, stop=INT, signals={QUIT: "stop", TERM: "reload", HUP: "reload"}, **UWSGI_LIKE),
-    uwsgi("graceful", *GRACEFUL, signals={INT: "stop", HUP: "reload"}, settles=0.2, limits=NO_FORK),
+    uwsgi("graceful", *GRACEFUL, signals={INT: "stop", HUP: "reload"}, **{**UWSGI_LIKE, "limits": NO_FORK}),
     uwsgi("2 lazy", *DIES, *LAZY, signals=KNOWN, ready=("WSGI app 0", 2), **UWSGI_LIKE),
     uwsgi("2 prefork", *DIES, "--processes", "2", signals=KNOWN, **UWSGI_LIKE),
-    uwsgi("max-requests", *DIES, *MAX, "--min-worker-lifetime", "0", columns=("retire",), **UWSGI_LIKE),
+    uwsgi("max-requests", *DIES, *MAX, "--min-worker-lifetime", "0", **{**UWSGI_LIKE, "columns": ("locked", "retire")}),
     uwsgi("skip teardown", *DIES, "--skip-atexit-teardown", **UWSGI_LIKE),
     uwsgi("mercy", *DIES, "--worker-reload-mercy", "2", **STUCK),
     debian("threads", *DIES, signals=KNOWN, **UWSGI_LIKE),

@@ -25,6 +25,7 @@ SHORT = [
     ("uvicorn 2", "term"),
     ("uvicorn lifespan", "hung"),
     ("uwsgi die-on-term", "term"),
+    ("uwsgi die-on-term", "locked"),
     ("uwsgi 2 lazy", "group"),
     ("uwsgi debian no threads", "refused"),
     ("script", "term"),

@@ -54,7 +54,7 @@ def test_executors_register_their_threads_where_we_take_them_out():
         assert thread in concurrent.futures.thread._threads_queues  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("name", ["PyOS_setsig", "PyThreadState_SetAsyncExc"])
+@pytest.mark.parametrize("name", ["PyOS_setsig", "PyThreadState_SetAsyncExc", "sigaction", "sigaddset"])
 def test_the_functions_of_c_are_there(name: str):
     """What Python has no function for is called in the interpreter's C library."""
     assert getattr(ctypes.pythonapi, name)

@@ -639,6 +639,39 @@ say(server.atexit is first)
     assert (done.returncode, done.stdout, done.stderr) == (0, "done 1\nTrue\n", "")
 
 
+@pytest.mark.parametrize("jobs", [True, False], ids=["after the first enqueue", "without"])
+def test_uwsgis_handlers_are_called_one_after_the_other(python, jobs):
+    """They exit: one within the other would exit within the exit. They stay those that uWSGI has installed."""
+    done = python(
+        HEAD
+        + f"""
+import ctypes
+sys.modules["uwsgi"] = SimpleNamespace(opt={{}})
+define()
+
+@ctypes.CFUNCTYPE(None, ctypes.c_int)
+def handle(number):
+    say(number)
+    if number == signal.SIGTERM:
+        for other in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+            os.kill(os.getpid(), other)
+    say("end of", number)
+
+for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+    ctypes.pythonapi.signal(int(number), handle)
+if {jobs}:
+    Slow.perform_async(1, 0).wait(10)
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+    )
+
+    lines = done.stdout.splitlines()
+    heard = lines[lines.index("15") :]
+    assert (heard[1] == "end of 15") is jobs
+    assert sorted(heard) == sorted(text.format(one) for one in (1, 2, 3, 15) for text in ("{}", "end of {}"))
+    assert done.returncode == 0, done.stderr
+
+
 def test_an_event_loop_goes_on_hearing_its_own_signals(python):
     """It is woken by the one descriptor there is, which stays its own where it has come first."""
     done = python(

@@ -42,15 +42,19 @@ if "WITHOUT" not in os.environ:
             note("done", number)
 
     class Hung(Job, workers=1):
-        """Waits for ever; *native* without ever giving the interpreter's lock back."""
+        """Waits as good as for ever; *native* without giving the interpreter's lock back."""
 
-        def perform(self, after: float, native: bool) -> None:
+        def perform(self, number: int, after: float, native: bool, seconds: float) -> None:
             pause(after)
-            note("hangs", 0)
+            note("hangs", number)
             if native:
-                ctypes.PyDLL(None).poll(None, 0, 120_000)
+                ctypes.PyDLL(None).poll(None, 0, int(seconds * 1000))
             else:
-                threading.Semaphore(0).acquire()
+                threading.Semaphore(0).acquire(timeout=seconds)
+            note("done", number)
+
+    def hang(first: str, after: str, native: str, seconds: str = "120") -> None:
+        Hung.perform_async(int(first), float(after), native == "yes", float(seconds))
 
     class Forks(Job, workers=1):
         def perform(self, number: int) -> None:
@@ -80,7 +84,7 @@ if "WITHOUT" not in os.environ:
         "enqueue": enqueue,
         "late": late,
         "chain": lambda first, n, seconds: Chain.perform_async(int(first), float(seconds), int(n) - 1),
-        "hang": lambda after, native: Hung.perform_async(float(after), native == "yes"),
+        "hang": hang,
         "fork": lambda first: fork(int(first)),
         "fork_in_job": lambda first: Forks.perform_async(int(first)),
     }
