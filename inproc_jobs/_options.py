@@ -28,6 +28,7 @@ class Options:
         "interruptible",
         "max_queue",
         "on_commit",
+        "plain",
         "priority",
         "retry",
         "timeout",
@@ -63,6 +64,7 @@ class Options:
         self.on_commit: bool = on_commit
         self.database: str | None = database
         self.watched: bool = timeout is not None or interruptible  # whether an attempt needs an eye on it while it runs
+        self.plain: bool = not self.watched and expires_in is None  # whether an attempt is only a call
 
     def __repr__(self) -> str:
         return f"Options({', '.join(f'{name}={getattr(self, name)!r}' for name in OPTIONS)})"

@@ -348,11 +348,11 @@ class JobQueue(queue.Queue[Run[Any]]):
         if worker.levels is not self._levels:
             worker.extend(self._levels)
         for level, move in worker.reach:
-            while level:
+            if level:
                 try:
                     move()
                 except IndexError:  # another worker was faster
-                    break
+                    continue
                 if self._blocked:
                     self._tell_blocked()
                 return True

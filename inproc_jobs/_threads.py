@@ -229,6 +229,7 @@ class Threads:
             self._leave(me, hand, kept[0]())  # once more, for an error may have struck the first
 
     def _take_turns(self, me: int, take: Callable[[], object], hand: list[Any], kept: list[Callable[[], Any]]) -> None:
+        busy, serving, ready = self._busy, self._serving, self.ready.qsize
         while not self._should_end():
             try:
                 take()
@@ -238,9 +239,8 @@ class Threads:
             if work is None:
                 hand.clear()
                 continue
-            self._busy[me] = work
-            ready = self.ready.qsize()
-            if ready and ready + len(self._busy) > len(self._serving):
+            busy[me] = work
+            if (others := ready()) and others + len(busy) > len(serving):
                 self.ask()
             worker = kept[0]()
             if worker is None or worker.queue is not work:
@@ -248,8 +248,8 @@ class Threads:
                     worker.queue.dismiss(worker)
                 worker = work.employ(hand)
                 kept[0] = weakref.ref(worker)
-            worker.work(self.ready.qsize)
-            del worker, work, self._busy[me]
+            worker.work(ready)
+            del worker, work, busy[me]
         if self._stopped:
             self.ready.put(None)  # for the next one
 

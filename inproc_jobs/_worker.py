@@ -20,6 +20,7 @@ from ._retry import Discard, Retry
 from ._run import CANCELLED, DISCARDED, FAILED, RUNNING, SUCCEEDED, Run, current, hands, root_task
 from ._stats import Tally
 from .errors import RunCancelledError, RunTimeoutError, ShutdownError
+from .signals import job_started
 
 FAIR_SHARE = 0.02  # seconds a worker stays at its queue from when it sees that others wait for a thread
 
@@ -34,6 +35,7 @@ class Worker:
 
     Attributes:
         queue: the job queue.
+        call: performs a run, a coroutine to its end.
         thread: identifier of the thread.
         permit: holds the queue's permit to be at work; emptied when a run overruns, which gives the permit back.
         hand: holds the run it has taken.
@@ -46,6 +48,7 @@ class Worker:
         "__weakref__",
         "_outer",
         "_raises",
+        "call",
         "hand",
         "levels",
         "permit",
@@ -57,6 +60,8 @@ class Worker:
 
     def __init__(self, queue: Any, permit: list[Any], *, raises: bool = False) -> None:
         self.queue: Any = queue
+        definition = queue.definition
+        self.call: Callable[[Run[Any]], Any] = _awaiting(definition.call) if definition.awaited else definition.call
         self._raises = raises  # whether the error of a run comes out of perform, and none is retried
         self.thread: int = threading.get_ident()
         self.permit: list[Any] = permit
@@ -96,31 +101,28 @@ class Worker:
 
     def perform(self, run: Run[Any]) -> None:
         """Make one attempt at *run*, in a context of its own."""
-        context = run._context
-        (Context() if context is None else context.copy()).run(self._attempt, run)
-
-    def _attempt(self, run: Run[Any]) -> None:
-        if (run._stop is not None or run._options.expires_in is not None) and self._ends_unstarted(run):
+        # One frame from here to the call, and few objects of others: after a rest each is a miss of the processor's
+        # caches, and an idle worker's first run is late by it.
+        plain = run._options.plain
+        captured = run._context
+        context = Context() if captured is None else captured.copy()
+        if (run._stop is not None or not plain) and context.run(self._ends_unstarted, run):
             return
-        definition = self.queue.definition
         run._attempt += 1
         started = run._started = monotonic()
         run._state = RUNNING
         if not hasattr(run, "_open"):  # a shutdown has discarded it since it was taken
             return
         try:
-            if signals.job_started.receivers:
-                signals.emit(signals.job_started, definition.job, run=run)
-            if run._carried is None and not definition.awaited and not run._options.watched:
-                value = definition.call(run)
-            else:
-                value = self._call_with_care(run)
+            if job_started.receivers:
+                context.run(signals.emit, job_started, self.queue.definition.job, run=run)
+            value = context.run(self.call if plain and run._carried is None else self._call_with_care, run)
         except BaseException as error:
             self.tally.time(started - run._ready, monotonic() - started)
-            self._conclude_failed(run, error)
+            context.run(self._conclude_failed, run, error)
         else:
             self.tally.time(started - run._ready, monotonic() - started)
-            run._close(SUCCEEDED, value, self.tally)
+            context.run(run._close, SUCCEEDED, value, self.tally)
 
     def _ends_unstarted(self, run: Run[Any]) -> bool:
         if run._stop is not None:
@@ -134,11 +136,7 @@ class Worker:
 
     def _call_with_care(self, run: Run[Any]) -> Any:
         """Call ``perform`` with all that its options ask for around it."""
-        call: Callable[[Run[Any]], Any] = self.queue.definition.call
-        if self.queue.definition.awaited:
-            call = _awaiting(call)
-        if run._carried is not None:
-            call = _carrying(call)
+        call = self.call if run._carried is None else _carrying(self.call)
         if not run._options.watched:
             return call(run)
         watch = Watch(self, run)

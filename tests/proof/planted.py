@@ -102,13 +102,13 @@ BUGS = {
         "                try:\n"
         "                    move()\n"
         "                except IndexError:  # another worker was faster\n"
-        "                    break\n"
+        "                    continue\n"
         "                if self._blocked:\n",
         "                blocked = self._blocked\n"
         "                try:\n"
         "                    move()\n"
         "                except IndexError:\n"
-        "                    break\n"
+        "                    continue\n"
         "                if blocked:\n",
         "full_queue",
     ),

@@ -279,7 +279,7 @@ UNREACHED = (
     r"threading\.Event\(\)\.wait\(1\.0\)",  # of _die: the process has died of its signal by then
     r"os\._exit\(128 \+ number\)",
     r"main\(\)  # not where",  # of _begin: a thread that threading has not made is not traced
-    r"if not hasattr\(run, \"_open\"\):",  # of _attempt: its test traces the worker's thread itself
+    r"if not hasattr\(run, \"_open\"\):",  # of perform: its test traces the worker's thread itself
     r"if self\._stopped:  # in between",  # of _start_threads: a stop between two of its lines; schedules.py goes there
     r"def last_words",  # after the last callback of the exit, when coverage has written its data
 )

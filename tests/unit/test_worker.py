@@ -77,7 +77,7 @@ def test_a_run_that_is_discarded_as_its_attempt_begins_never_looks_as_if_it_ran(
     over = threading.Event()
 
     def trace(frame, event, arg):
-        return look if frame.f_code is Worker._attempt.__code__ else None
+        return look if frame.f_code is Worker.perform.__code__ else None
 
     def look(frame, event, arg):
         run = frame.f_locals["run"]
