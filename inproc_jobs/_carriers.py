@@ -54,11 +54,7 @@ def capture(context: Context) -> tuple[Context | None, tuple[Any, ...] | None]:
     The context less what is left behind, or None if that is empty; and what was captured, by the order of the carriers,
     or None without any.
     """
-    kept = None
-    for variable in context:
-        if variable not in _left_behind:
-            kept = _kept(context)
-            break
+    kept = None if _left_behind.issuperset(context) else _kept(context)
     if len(carriers) == 1:  # as in a Flask request
         captured = carriers[0][0]()
         return kept, None if captured is None else (captured,)

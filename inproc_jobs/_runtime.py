@@ -9,10 +9,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from os import getpid
 from typing import Any, Never
 
-from . import _clock, _commit, _lifecycle, _run, signals
+from . import _clock, _commit, _lifecycle, _pid, _run, signals
 from ._definition import Definition
 from ._options import Options, Settings, merged_settings
 from ._queue import JobQueue, readmit
@@ -282,6 +281,8 @@ class _Process:
                 runtime = self.runtime = self.runtimes.setdefault(new.pid, new)  # as in Runtime.queue
                 for pid in self.runtimes.keys() - {new.pid}:
                     del self.runtimes[pid]
+        if _here[0] != runtime.pid:
+            _note_process(runtime.pid)
         return runtime
 
     def existing(self) -> Runtime | None:
@@ -327,6 +328,7 @@ class _Process:
 
     def forked(self) -> None:
         runtime, self.runtime = self.runtime, None
+        _here[0] = 0  # as the kernel has done; an emulated one may not have
         self.runtimes = {}
         self.over = False
         self.renew_locks()
@@ -342,6 +344,14 @@ def abandon(runtime: Runtime) -> None:
 
 _process = _Process()
 _lifecycle.register(_process)
+_here: Any = [0]  # holds the id of this process once it has a runtime; in a forked child 0, until it has its own
+
+
+def _note_process(pid: int) -> None:
+    global _here  # looked at by every enqueue, and a list as long as there has been none
+    if type(_here) is list:
+        _here = _pid.page()
+    _here[0] = pid
 
 
 def runtime() -> Runtime:
@@ -377,7 +387,7 @@ def definitions() -> list[Definition]:
 def enqueue(definition: Definition, options: Options, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run[Any]:
     """Accept a run for now, or raise RejectedError."""
     queue = definition.queue
-    if queue is None or queue.pid != getpid():
+    if queue is None or queue.pid != _here[0]:
         queue = _process.current().queue(definition)
     run: Run[Any] = Run(queue, options, args, kwargs)
     if options.on_commit:
@@ -392,7 +402,7 @@ def schedule(
 ) -> Run[Any]:
     """Accept a run for *when*, a Moment or in so many seconds, or raise RejectedError."""
     queue = definition.queue
-    if queue is None or queue.pid != getpid():
+    if queue is None or queue.pid != _here[0]:
         queue = _process.current().queue(definition)
     run: Run[Any] = Run(queue, options, args, kwargs)
     due = when if type(when) is _clock.Moment else run._ready + when
@@ -406,7 +416,7 @@ def schedule(
 def perform_now(definition: Definition, options: Options, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Perform a run in this thread and return its value, or raise its error."""
     queue = definition.queue
-    if queue is None or queue.pid != getpid():
+    if queue is None or queue.pid != _here[0]:
         queue = _process.current().queue(definition)
     run: Run[Any] = Run(queue, options, args, kwargs)
     queue.perform_now(run)

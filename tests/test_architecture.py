@@ -25,7 +25,7 @@ PACKAGE = ROOT / "inproc_jobs"
 CORE = sorted(PACKAGE.glob("*.py"))
 
 FLOORS = {
-    **dict.fromkeys(("_report", "_mover", "_native", "_spawn"), -1),
+    **dict.fromkeys(("_report", "_mover", "_native", "_pid", "_spawn"), -1),
     **dict.fromkeys(("errors", "signals", "_clock", "_retry", "_stats", "_lifecycle"), 0),
     # Two floors share the number 1 in the plan: what a run is made of, and the run.
     **dict.fromkeys(("_options", "_carriers", "_commit"), 1),

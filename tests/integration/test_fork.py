@@ -33,6 +33,7 @@ def reap(child):
 # The second as uWSGI forks, from C, with the interpreter's lock held and without Python's hooks.
 FORKS = {
     "os.fork": "os.fork()",
+    "C's": "ctypes.PyDLL(None).fork()",
 }
 
 # How a child may come to its end.
@@ -73,14 +74,13 @@ def test_a_child_works_for_itself(fork: str, end: str):
     assert (ended.status, ended.errors) == (0, "")
 
 
-@pytest.mark.parametrize("fork", FORKS.values(), ids=FORKS)
-def test_a_child_that_enqueues_nothing_ends_at_once(fork: str):
+def test_a_child_that_enqueues_nothing_ends_at_once():
     """A child that has nothing of its own to do does not wait for what its parent has."""
-    ended = forking(f"""
+    ended = forking("""
         for number in range(4): Told.perform_async(number, 0.5)
         Told.perform_in(1, 4)
         pause(0.05)
-        child = {fork}
+        child = os.fork()
         if child == 0:
             tell(inproc_jobs.stats()["__main__.Told"].queued, inproc_jobs.drain(5))
             sys.exit(7)
@@ -95,14 +95,13 @@ def test_a_child_that_enqueues_nothing_ends_at_once(fork: str):
     assert (ended.status, ended.errors) == (0, "")
 
 
-@pytest.mark.parametrize("fork", FORKS.values(), ids=FORKS)
 @pytest.mark.parametrize("number", ["SIGTERM", "SIGINT"])
-def test_a_child_stops_by_a_signal(fork: str, number: str):
+def test_a_child_stops_by_a_signal(number: str):
     """A signal to the child finishes the child's work, and it dies of the signal; the parent goes on."""
     ended = forking(f"""
         Told.perform_async(0).wait(5)
         pause(0.05)
-        child = {fork}
+        child = os.fork()
         if child == 0:
             sys.stderr = open(os.devnull, "w")
             for number in range(10): Told.perform_async(100 + number, 0.1)

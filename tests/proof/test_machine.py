@@ -9,7 +9,7 @@ from typing import Any
 import machine
 import pytest
 
-from inproc_jobs import _queue, _run, _runtime, _worker
+from inproc_jobs import _pid, _queue, _run, _runtime, _worker
 from inproc_jobs.errors import InprocJobsError
 
 LONG = os.environ.get("INPROC_JOBS_PROOF") == "long"
@@ -126,8 +126,13 @@ def a_child_that_may_wait_for_its_parent(patch: pytest.MonkeyPatch) -> None:
 
 def a_child_that_inherits_the_queues(patch: pytest.MonkeyPatch) -> None:
     parent = os.getpid()
+
+    class Kept(_pid.Asked):
+        def __getitem__(self, _: int) -> int:
+            return parent
+
     patch.setattr(_runtime.os, "getpid", lambda: parent)
-    patch.setattr(_runtime, "getpid", lambda: parent)
+    patch.setattr(_runtime, "_here", Kept())
 
 
 SOON: list[Plant] = [a_second_closing_signal, a_retry_that_loses_its_count, a_child_that_inherits_the_queues]
