@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from statistics import median
-
 from .. import measures
 from ..contenders import bare, inproc
 from ..rows import Row, ratio
 
-ROUND = 50  # single calls of each side, taking turns; the medians of a round make one ratio
+WARM_UP = 50  # calls of each side
 
 
 def measure(*, quick: bool) -> list[Row]:
     sides = [inproc.start(), bare.start()]
     for side in sides:
         measures.warm(side)
-    measures.idle_starts(sides, ROUND)
-    pairs = []
-    for _ in range(6 if quick else 40):
-        ours, other = measures.idle_starts(sides, ROUND)
-        pairs.append((median(ours), median(other)))
-    return [ratio("idle to start, p50, us", pairs, 1.2)]
+    measures.idle_starts(sides, WARM_UP)
+    # Each call beside the other's next one. The caller's thread changes its core every few calls, which doubles what
+    # the next ones take: medians of rounds then tell more of how many of those a round has met than of either side.
+    ours, other = measures.idle_starts(sides, 300 if quick else 2000)
+    return [ratio("idle to start, p50, us", list(zip(ours, other, strict=True)), 1.2)]
