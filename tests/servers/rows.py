@@ -162,7 +162,8 @@ UWSGI = [
     uwsgi("enable-threads", "--master", "--die-on-term", "--enable-threads", signals=KNOWN, **UWSGI_LIKE),
     uwsgi("no master", "--die-on-term", "--threads", "4", signals={INT: "stop"}, **UWSGI_LIKE),
     uwsgi("term reloads", *THREADS, stop=INT, signals={QUIT: "stop", TERM: "reload", HUP: "reload"}, **UWSGI_LIKE),
-    uwsgi("graceful", *GRACEFUL, signals={INT: "stop", HUP: "reload"}, **{**UWSGI_LIKE, "limits": NO_FORK}),
+    # Not "locked": a worker that leaves by its loop, not by a handler, has nothing that would have a second signal wait.
+    uwsgi("graceful", *GRACEFUL, signals={INT: "stop", HUP: "reload"}, settles=0.2, limits=NO_FORK),
     uwsgi("2 lazy", *DIES, *LAZY, signals=KNOWN, ready=("WSGI app 0", 2), **UWSGI_LIKE),
     uwsgi("2 prefork", *DIES, "--processes", "2", signals=KNOWN, **UWSGI_LIKE),
     uwsgi("max-requests", *DIES, *MAX, "--min-worker-lifetime", "0", **{**UWSGI_LIKE, "columns": ("locked", "retire")}),
