@@ -8,7 +8,6 @@ from statistics import median, quantiles
 from typing import Any
 
 Pair = tuple[float, float]  # ours and the other's, from the same round
-SUBMIT = 5.5  # microseconds that a bare executor's submit takes on the machine of DESIGN's budgets that are times
 
 
 @dataclass(frozen=True)
@@ -88,11 +87,6 @@ def _row(
         budget=budget,
         note=note,
     )
-
-
-def stated(budget: float, submit: float) -> float:
-    """Return a budget that is a time: as it is, or on a slower machine, by its *submit* in us, so much longer."""
-    return budget * max(1.0, submit / SUBMIT)
 
 
 def interleaved(rounds: int, ours: Callable[[], float], other: Callable[[], float]) -> list[Pair]:
