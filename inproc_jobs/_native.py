@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 from collections.abc import Iterable
 
@@ -27,9 +28,10 @@ def restore_default(number: int) -> None:
 def block_during(number: int, others: Iterable[int]) -> None:
     """Have the signals *others* wait while the handler of signal *number* runs; which handler that is stays as it is.
 
-    Does nothing but on Linux. Source: sigaction(2); in glibc's and musl's structure the mask follows the handler.
+    Does nothing but on Linux. Source: sigaction(2); in glibc's and musl's structure the mask follows the handler, but
+    on MIPS, where it is left alone.
     """
-    if sys.platform != "linux":
+    if sys.platform != "linux" or os.uname().machine.startswith("mips"):
         return
     action = ctypes.create_string_buffer(256)  # more than any system's structure
     if ctypes.pythonapi.sigaction(number, None, action) == 0:
