@@ -46,17 +46,12 @@ def discard(queue: Any, run: Run[Any], error: QueueFullError) -> None:
 
 def discard_oldest(queue: Any, run: Run[Any], error: QueueFullError) -> None:
     """Discard the oldest of the waiting runs with the lowest priority; the new one, if its own is lower still."""
-    while True:
-        if not queue.discard_oldest(run._options.priority) and queue.full():
-            discard(queue, run, error)
-            return
-        try:
-            queue.put(run)
-        except (ScheduleFullError, ShutdownError) as late:
-            queue.reject(run, late)
-        except QueueFullError:  # another producer has taken the room
-            continue
-        return
+    try:
+        queue.put_instead(run)
+    except (ScheduleFullError, ShutdownError) as late:
+        queue.reject(run, late)
+    except QueueFullError:
+        discard(queue, run, error)
 
 
 WHEN_FULL: dict[str, Callable[[Any, Run[Any], QueueFullError], None]] = {

@@ -8,6 +8,7 @@ import queue
 import sys
 import threading
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from time import monotonic
@@ -158,6 +159,26 @@ class JobQueue(queue.Queue[Run[Any]]):
             QueueFullError: ``max_queue`` runs wait, or with *block* still do after *timeout* seconds.
             ShutdownError: the process accepts no more work.
         """
+        self._admit(item, partial(self._wait_for_room, timeout if block else 0.0))
+
+    def put_instead(self, item: Run[Any]) -> None:
+        """Let a run in for the oldest of those with the lowest priority, which is discarded if the queue is full.
+
+        Raises:
+            QueueFullError: none of them has a priority as low as this one's.
+            ShutdownError: as ``put`` does.
+        """
+        displaced: list[Run[Any]] = []
+        try:
+            self._admit(item, partial(self._displace, item._options.priority, displaced))
+            for oldest in displaced:
+                oldest._close(DISCARDED, "queue_full")
+        finally:
+            for oldest in displaced:
+                oldest._close(DISCARDED, "queue_full")  # once more, for an error may have struck the first
+
+    def _admit(self, item: Run[Any], make_room: Callable[[], object]) -> None:
+        """Let *item* in, by *make_room* if the queue is full; that is called with the lock held."""
         announced = self.definition.observer is not None or signals.job_enqueued.receivers
         try:
             with self.mutex:
@@ -166,7 +187,7 @@ class JobQueue(queue.Queue[Run[Any]]):
                 if self.retrying and self.timer.full():
                     raise self._too_many_scheduled()
                 if self._qsize() >= self.maxsize:
-                    self._wait_for_room(timeout if block else 0.0)
+                    make_room()
                 if not announced:
                     self._put(item)
                     self.nudge()
@@ -178,6 +199,21 @@ class JobQueue(queue.Queue[Run[Any]]):
         finally:
             if item in self._announcing:  # an error has struck somewhere above
                 self._let_in(item)
+
+    def _displace(self, priority: int, displaced: list[Run[Any]]) -> None:
+        """Take out the oldest of the runs with the lowest priority, and only one, should more wait than the bound says.
+
+        What has come back above the bound was accepted, as the others were.
+        """
+        level = next(filter(None, reversed(self._levels)), None)
+        if level is None:
+            if len(self._announcing) >= self.maxsize:
+                raise self.full_error()
+            return  # workers have taken the rest
+        with suppress(IndexError):  # raised if a worker has taken the last one: now there is room
+            if level[0]._options.priority > priority:
+                raise self.full_error()
+            mover(level.popleft, displaced.append)()
 
     def _wait_for_room(self, timeout: float | None) -> None:
         """Wait until one more run may be let in; the lock is held before and after."""
@@ -214,7 +250,7 @@ class JobQueue(queue.Queue[Run[Any]]):
         with self.mutex:
             late = self.swept
             if not late:
-                mover(partial(self._announcing.pop, run), self._level(run).append)()
+                mover(self._announcing.pop, self._level(run).append, run)()
                 self.nudge()
         if late:
             self.discard(run)
@@ -325,7 +361,7 @@ class JobQueue(queue.Queue[Run[Any]]):
             if not late and hasattr(run, "_open"):  # else its worker has died after all
                 run._state = QUEUED
                 run._ready = monotonic()
-                mover(partial(waiting.pop, run), self._level(run).append)()
+                mover(waiting.pop, self._level(run).append, run)()
         if late:
             self.discard(run)
         with self.mutex:
@@ -374,7 +410,7 @@ class JobQueue(queue.Queue[Run[Any]]):
                 self._withdraw_delayed(run, self.retrying, taken)
             if not taken and run.state is QUEUED:
                 with suppress(ValueError):  # raised if a worker has taken it
-                    mover(partial(self._level(run).remove, run), taken.append)()
+                    mover(self._level(run).remove, taken.append, run)()
             if not taken and not isinstance(run._stop, ShutdownError):
                 run._stop = RunCancelledError(f"{run!r} was cancelled")
             self.not_full.notify()
@@ -383,7 +419,7 @@ class JobQueue(queue.Queue[Run[Any]]):
     def _withdraw_delayed(self, run: Run[Any], waiting: dict[Run[Any], Run[Any]], taken: list[object]) -> None:
         withdrawn = False
         try:
-            mover(partial(waiting.pop, run), taken.append)()
+            mover(waiting.pop, taken.append, run)()
             self.timer.withdraw(run)
             withdrawn = True
         finally:
@@ -522,21 +558,6 @@ class JobQueue(queue.Queue[Run[Any]]):
         with self.mutex:
             self.closed = self.swept = False
             self._figure()
-
-    def discard_oldest(self, priority: int) -> bool:
-        """Discard the oldest of the runs with the lowest priority; return False if that is above *priority*."""
-        taken: list[Run[Any]] = []
-        try:
-            with self.mutex, suppress(IndexError):  # raised if a worker has taken the last one
-                level = next(filter(None, reversed(self._levels)), self._waiting)
-                if level[0]._options.priority <= priority:
-                    mover(level.popleft, taken.append)()
-            for oldest in taken:
-                oldest._close(DISCARDED, "queue_full")
-        finally:
-            for oldest in taken:
-                oldest._close(DISCARDED, "queue_full")  # once more, for an error may have struck the first
-        return bool(taken)
 
     def sweep(self, me: int, discarded: list[Run[Any]]) -> list[Run[Any]]:
         """Refuse all, and return what is left, ready or at work in threads other than *me*; the caller discards it.

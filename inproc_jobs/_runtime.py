@@ -16,7 +16,7 @@ from ._definition import Definition
 from ._options import Options, Settings, merged_settings
 from ._queue import JobQueue, readmit
 from ._run import Run
-from ._stats import NO_STATS, Stats
+from ._stats import NO_STATS, Snapshot, Stats
 from ._threads import Threads
 from ._timer import Timer
 from .errors import RejectedError
@@ -28,8 +28,8 @@ ENDING = 0.2  # seconds that a shutdown waits for its idle threads to end, which
 _KEEP: Any = object()  # the default of a setting that is not given
 
 
-@dataclass(frozen=True, slots=True)
-class ShutdownReport:
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
+class ShutdownReport(Snapshot):
     """What a shutdown did.
 
     Attributes:

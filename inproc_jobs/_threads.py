@@ -14,7 +14,6 @@ import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from functools import partial
 from queue import Empty
 from typing import Any, Protocol
 
@@ -214,7 +213,7 @@ class Threads:
         """Take what is ready and work on it, until nothing was for some seconds."""
         me = threading.get_ident()
         hand: list[Any] = []
-        take = mover(partial(self.ready.get, timeout=linger), hand.append)
+        take = mover(self.ready.get, hand.append, True, linger)  # noqa: FBT003 - block, and for how long
         # The last worker is kept for when its queue is ready again; weakly, so that its job class can be collected.
         kept: list[Callable[[], Any]] = [_nobody]
         try:

@@ -75,7 +75,7 @@ BUGS = {
     ),
     "a cancelled run may have been taken": Bug(
         "_queue",
-        "                    mover(partial(self._level(run).remove, run), taken.append)()\n",
+        "                    mover(self._level(run).remove, taken.append, run)()\n",
         "                    taken.append(run)\n                    self._level(run).remove(run)\n",
         "cancel_against_start",
     ),

@@ -53,16 +53,13 @@ def a_priority_that_does_not_matter(patch: pytest.MonkeyPatch) -> None:
 
 
 def the_newest_is_discarded_instead_of_the_oldest(patch: pytest.MonkeyPatch) -> None:
-    def newest(self: Any, priority: int) -> bool:
-        with self.mutex:
-            level = next(filter(None, reversed(self._levels)), self._waiting)
-            if not level or level[0]._options.priority > priority:
-                return False
-            newest = level.pop()
-        newest._close(_run.DISCARDED, "queue_full")
-        return True
+    def newest(self: Any, priority: int, displaced: list[Any]) -> None:
+        level = next(filter(None, reversed(self._levels)), self._waiting)
+        if not level or level[0]._options.priority > priority:
+            raise self.full_error()
+        displaced.append(level.pop())
 
-    patch.setattr(_queue.JobQueue, "discard_oldest", newest)
+    patch.setattr(_queue.JobQueue, "_displace", newest)
 
 
 def a_shutdown_that_forgets_delayed_runs(patch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,7 @@ from inproc_jobs import (
     signals,
     stats,
 )
-from inproc_jobs._queue import readmit
+from inproc_jobs._queue import JobQueue, readmit
 from inproc_jobs.errors import QueueFullError, RejectedError, RunDiscardedError, ScheduleFullError, ShutdownError
 
 WAIT = 10.0  # seconds
@@ -414,6 +414,48 @@ def test_discard_oldest_makes_room_for_the_new_run(gate, record):
     assert younger.wait(WAIT)
     assert {younger.state, new.state} == {RunState.SUCCEEDED}
     assert record.names(oldest) == ["job_enqueued", "job_discarded"]
+
+
+def test_discard_oldest_discards_one_run_where_more_wait_than_may(gate):
+    """What comes back above the bound was accepted: a new run takes the place of one, and not of all there is too much of."""
+
+    class Mail(Job, workers=1, max_queue=2, when_full="discard_oldest"):
+        def perform(self, gate):
+            gate()
+
+    _, (oldest, younger) = fill(Mail, gate, waiting=2)
+    due = [Mail.perform_in(0.0, gate) for _ in range(3)]
+    until(lambda: stats()[Mail.__job__.name].queued == 5)
+
+    new = Mail.perform_async(gate)
+
+    assert (oldest.state, oldest.reason) == (RunState.DISCARDED, "queue_full")
+    assert [run.state for run in (younger, *due, new)] == [RunState.QUEUED] * 5
+    gate.open()
+    assert drain(WAIT)
+    assert {run.state for run in (younger, *due, new)} == {RunState.SUCCEEDED}
+
+
+def test_discard_oldest_finds_a_worker_faster(gate, monkeypatch):
+    """when_full="discard_oldest": where workers have taken all that waited meanwhile, nothing is discarded."""
+
+    class Mail(Job, workers=1, max_queue=1, when_full="discard_oldest"):
+        def perform(self, gate):
+            gate()
+
+    _, (oldest,) = fill(Mail, gate, waiting=1)
+    displace = JobQueue._displace
+
+    def taken_meanwhile(self, priority, displaced):
+        gate.open()
+        assert oldest.wait(WAIT)
+        displace(self, priority, displaced)
+
+    monkeypatch.setattr(JobQueue, "_displace", taken_meanwhile)
+    new = Mail.perform_async(gate)
+
+    assert drain(WAIT)
+    assert {oldest.state, new.state} == {RunState.SUCCEEDED}
 
 
 def test_discard_oldest_spares_runs_of_a_higher_priority(gate):
@@ -1357,25 +1399,48 @@ def test_a_run_that_is_shut_down_while_it_is_announced_is_not_performed_now(reco
     assert sorted(name for name, _, data in record.sent if "run" in data) == ["job_discarded", "job_enqueued"]
 
 
-def test_the_oldest_is_discarded_for_a_run_that_a_shutdown_refuses(gate, record):
-    """A receiver that hears of the discarded one may shut down; then the new one is refused, as any other."""
+def test_a_shutdown_by_who_hears_of_the_oldest_names_the_run_in_its_place(gate):
+    """The new run has been accepted by then."""
 
     class Mail(Job, workers=1, max_queue=1, when_full="discard_oldest"):
-        def perform(self, gate=None):
-            if gate:
-                gate()
+        def perform(self, gate):
+            gate()
 
-    Mail.perform_async(gate)
-    gate.entered()
-    oldest = Mail.perform_async()
+    _, (oldest,) = fill(Mail, gate, waiting=1)
+    reports = []
 
     def stop(sender, run, **extra):
-        shutdown(timeout=0)
+        signals.job_discarded.disconnect(stop)
+        reports.append(shutdown(timeout=0))
 
-    with signals.job_discarded.connected_to(stop), pytest.raises(ShutdownError):
-        Mail.perform_async()
+    with signals.job_discarded.connected_to(stop):
+        new = Mail.perform_async(gate)
 
     assert (oldest.state, oldest.reason) == (RunState.DISCARDED, "queue_full")
+    assert (new.state, new.reason) == (RunState.DISCARDED, "shutdown")
+    assert new in reports[0].discarded
+    gate.open()
+
+
+def test_nothing_is_discarded_for_a_run_that_a_shutdown_refuses(gate, monkeypatch):
+    """when_full="discard_oldest": where the process has shut down meanwhile, the enqueue is refused as any other."""
+
+    class Mail(Job, workers=1, max_queue=1, when_full="discard_oldest"):
+        def perform(self, gate):
+            gate()
+
+    _, (oldest,) = fill(Mail, gate, waiting=1)
+    put_instead = JobQueue.put_instead
+
+    def stopped_meanwhile(self, run):
+        shutdown(timeout=0)
+        put_instead(self, run)
+
+    monkeypatch.setattr(JobQueue, "put_instead", stopped_meanwhile)
+    with pytest.raises(ShutdownError):
+        Mail.perform_async(gate)
+
+    assert (oldest.state, oldest.reason) == (RunState.DISCARDED, "shutdown")
     gate.open()
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import pickle
 import sys
 
 import pytest
@@ -43,6 +45,28 @@ def test_a_snapshot_is_frozen(gate):
         before.succeeded = 3
     with pytest.raises(AttributeError):
         before.wait.count = 3
+
+
+def test_a_snapshot_is_a_value():
+    """Two with the same figures are equal and have one hash; it can be shown, copied, pickled and made a dict."""
+
+    class Mail(Job):
+        def perform(self):
+            pass
+
+    assert Mail.perform_async().wait(WAIT)
+    assert drain(WAIT)
+    one, other = stats()[Mail.__job__.name], stats()[Mail.__job__.name]
+
+    assert one is not other
+    assert one == other == copy.deepcopy(one) == pickle.loads(pickle.dumps(one))
+    assert hash(one) == hash(other)
+    assert one != dataclasses.replace(one, failed=1)
+    assert one != dataclasses.astuple(one)
+    assert one.wait != dataclasses.astuple(one.wait)
+    assert dataclasses.asdict(one)["wait"] == dataclasses.asdict(one.wait)
+    assert repr(one).startswith("Stats(workers=0, busy=0, idle=0, queued=0, ")
+    assert repr(type(one.wait)(count=2)) == "Times(count=2, mean=0.0, p50=0.0, p95=0.0, max=0.0)"
 
 
 def test_busy_queued_scheduled_and_retrying_say_what_is_now(make_gate):
