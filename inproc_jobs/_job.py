@@ -52,11 +52,15 @@ class Enqueuer(Generic[P, R_co]):
 
     def perform_in(self, delay: float | timedelta, /, *args: P.args, **kwargs: P.kwargs) -> Run[R_co]:
         """Enqueue a run for later; see ``Job.perform_in``."""
-        return _perform_in(self._definition, self._options, delay, args, kwargs)
+        self._definition.fits(*args, **kwargs)
+        seconds = _clock.seconds(delay, "the delay of perform_in")
+        return _runtime.schedule(self._definition, self._options, args, kwargs, seconds)
 
     def perform_at(self, when: datetime, /, *args: P.args, **kwargs: P.kwargs) -> Run[R_co]:
         """Enqueue a run for a moment; see ``Job.perform_at``."""
-        return _perform_at(self._definition, self._options, when, args, kwargs)
+        self._definition.fits(*args, **kwargs)
+        moment = _clock.moment(when, "the moment of perform_at")
+        return _runtime.schedule(self._definition, self._options, args, kwargs, moment)
 
     def perform_on_commit(self, /, *args: P.args, **kwargs: P.kwargs) -> Run[R_co]:
         """Enqueue a run when the transaction commits; see ``Job.perform_on_commit``."""
@@ -191,7 +195,9 @@ class Job:
             ShutdownError: the process is past its shutdown.
         """
         definition: Definition = cls.__job__  # type: ignore[attr-defined]
-        return _perform_in(definition, definition.options, delay, args, kwargs)
+        definition.fits(*args, **kwargs)
+        seconds = _clock.seconds(delay, "the delay of perform_in")
+        return _runtime.schedule(definition, definition.options, args, kwargs, seconds)
 
     @classmethod
     def perform_at(cls: type[Performs[P, R]], when: datetime, /, *args: P.args, **kwargs: P.kwargs) -> Run[R]:
@@ -203,7 +209,9 @@ class Job:
             TypeError: *when* is no datetime, or a naive one.
         """
         definition: Definition = cls.__job__  # type: ignore[attr-defined]
-        return _perform_at(definition, definition.options, when, args, kwargs)
+        definition.fits(*args, **kwargs)
+        moment = _clock.moment(when, "the moment of perform_at")
+        return _runtime.schedule(definition, definition.options, args, kwargs, moment)
 
     @classmethod
     def perform_on_commit(cls: type[Performs[P, R]], /, *args: P.args, **kwargs: P.kwargs) -> Run[R]:
@@ -436,20 +444,6 @@ def job(function: Any = None, /, *, name: str = _KEEP, **options: Any) -> Any:
         return JobFunction(function, name, merged(Options(), function.__qualname__, options))
 
     return decorate if function is None else decorate(function)
-
-
-def _perform_in(
-    definition: Definition, options: Options, delay: float | timedelta, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Run[Any]:
-    definition.fits(*args, **kwargs)
-    return _runtime.schedule(definition, options, args, kwargs, _clock.seconds(delay, "the delay of perform_in"))
-
-
-def _perform_at(
-    definition: Definition, options: Options, when: datetime, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Run[Any]:
-    definition.fits(*args, **kwargs)
-    return _runtime.schedule(definition, options, args, kwargs, _clock.moment(when, "the moment of perform_at"))
 
 
 def _perform_on_commit(

@@ -22,7 +22,7 @@ from ._run import DISCARDED, FAILED, QUEUED, RETRYING, RUNNING, SCHEDULED, Run, 
 from ._stats import SAMPLES, Stats, Tally, times
 from ._threads import Threads, Work
 from ._timer import Timer
-from ._worker import Watch, Worker
+from ._worker import Worker
 from .errors import QueueFullError, RejectedError, RunCancelledError, ScheduleFullError, ShutdownError
 
 MARGIN = 256  # runs below the bound from where on it is kept exactly
@@ -62,13 +62,10 @@ class JobQueue(queue.Queue[Run[Any]]):
         self.scheduled: dict[Run[Any], Run[Any]] = {}
         self.retrying: dict[Run[Any], Run[Any]] = {}
         self._unheld: set[Run[Any]] = set()  # those of them whose job_enqueued is being sent
-        self.watches: dict[Run[Any], Watch] = {}  # of attempts with a timeout
-        self._waits: deque[float] = deque(maxlen=SAMPLES)  # seconds
-        self._runs: deque[float] = deque(maxlen=SAMPLES)  # seconds
         # Runs let in whose job_enqueued is being sent, each by itself, as above.
         self._announcing: dict[Run[Any], Run[Any]] = {}
         self._blocked = 0  # producers that wait for room
-        self._tally = self.new_tally()
+        self._tally = Tally(deque(maxlen=SAMPLES), deque(maxlen=SAMPLES))
         self._workers: set[Worker] = set()
         self._permits: deque[Work] = deque([self] * definition.options.workers)
         self._hand_over = mover(self._permits.pop, threads.ready.put)
@@ -591,7 +588,7 @@ class JobQueue(queue.Queue[Run[Any]]):
     def stop(self, run: Run[Any]) -> None:
         """Tell a run that is still at work that the process is past its deadline."""
         run._stop = self.shutdown_error()
-        watch = self.watches.get(run)
+        watch = self.threads.watches.get(run)
         if watch is not None and run._options.interruptible:
             watch.interrupt(ShutdownError)
 
@@ -602,7 +599,7 @@ class JobQueue(queue.Queue[Run[Any]]):
 
     def new_tally(self) -> Tally:
         """Return an empty tally that takes its samples here."""
-        return Tally(self._waits, self._runs)
+        return Tally(self._tally.waits, self._tally.runs)
 
     def tally(self) -> Tally:
         """Return the counts so far, exact when nothing is at work."""
@@ -632,8 +629,8 @@ class JobQueue(queue.Queue[Run[Any]]):
                 discarded=total.discarded,
                 cancelled=total.cancelled,
                 rejected=total.rejected,
-                wait=times(total.attempts, total.wait_total, total.wait_max, self._waits),
-                run=times(total.attempts, total.run_total, total.run_max, self._runs),
+                wait=times(total.attempts, total.wait_total, total.wait_max, total.waits),
+                run=times(total.attempts, total.run_total, total.run_max, total.runs),
             )
 
     # Refusals.

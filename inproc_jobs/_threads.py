@@ -73,6 +73,7 @@ class Threads:
             threading.RLock()
         )  # told when a queue may have gone quiet, if watched
         self.watchers: int = 0
+        self.watches: dict[Any, Any] = {}  # by run: the eye on its attempt, where it has a timeout
         self._timer = timer
         self._own: set[int] = set()  # identifiers of the threads started here
         self._serving: dict[int, threading.Thread] = {}  # by identifier; each thread writes its own entry

@@ -141,7 +141,7 @@ class Worker:
             return call(run)
         watch = Watch(self, run)
         try:
-            self.queue.watches[run] = watch
+            self.queue.threads.watches[run] = watch
             if run._options.timeout is not None:
                 self.queue.timer.insert(_clock.now() + run._options.timeout, Watch.overrun, watch)
             return call(run)
@@ -150,7 +150,7 @@ class Worker:
                 with suppress(RunTimeoutError, ShutdownError):  # an interrupt that strikes when the job is just over
                     watch.end()
                     break
-            self.queue.watches.pop(run, None)
+            self.queue.threads.watches.pop(run, None)
             if run._options.timeout is not None:
                 self.queue.timer.withdraw(watch)
 

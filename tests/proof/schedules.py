@@ -290,7 +290,7 @@ class World:
             "retrying": len(queue.retrying),
             "announcing": queue._announcing,
             "blocked": queue._blocked,
-            "watched": len(queue.watches),
+            "watched": len(queue.threads.watches),
         }
         left = {what: number for what, number in left.items() if number}
         if left:
