@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import mmap
 from os import getpid
 from typing import Any
 
@@ -26,10 +26,8 @@ def page() -> Any:
     kernel wipes the page. Source: madvise(2).
     """
     try:
-        mmap: Any = importlib.import_module("mmap")  # not at the top: many a process that imports us enqueues nothing
         memory = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         memory.madvise(_WIPEONFORK)
-    except (OSError, ValueError, AttributeError, ImportError):
-        # Another system, an older kernel, a sandbox, no memory; or an interpreter at its end, which imports no more.
+    except (OSError, ValueError, AttributeError):  # another system, an older kernel, a sandbox, no memory
         return Asked()
     return memoryview(memory).cast("i")

@@ -59,6 +59,7 @@ def test_a_child_works_for_itself(fork: str, end: str):
     """Forked beside a busy queue, the child performs its own run and none of the parent's; those are performed once."""
     ended = forking(f"""
         for number in range(20): Told.perform_async(number, 0.1)
+        while inproc_jobs.stats()["__main__.Told"].busy < 2: pause(0.001)
         pause(0.05)  # nobody holds a lock then, and a fork without hooks can leave none locked in the child
         child = {fork}
         if child == 0:
@@ -223,6 +224,18 @@ def test_a_process_of_multiprocessing_names_what_it_discards():
     assert "parent joined 0" in ended.lines
     assert ended.errors.count("shutdown\n") == 1
     assert did(ended.lines, "child") == []
+
+
+def test_the_way_of_a_run_imports_nothing():
+    """A fork in the middle of another thread's import leaves the child a lock that nobody ever opens."""
+    ended = run("""
+        before = set(sys.modules)
+        Slow.perform_async(1).wait(5)
+        Slow.perform_in(0.001, 2).wait(5)
+        say("imported", *sorted(set(sys.modules) - before))
+    """)
+
+    assert ended.lines == ["done 1", "done 2", "imported"]
 
 
 def test_two_hundred_forks_beside_an_enqueueing_thread():
