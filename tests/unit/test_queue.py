@@ -458,6 +458,29 @@ def test_discard_oldest_finds_a_worker_faster(gate, monkeypatch):
     assert {oldest.state, new.state} == {RunState.SUCCEEDED}
 
 
+def test_discard_oldest_displaces_none_that_is_being_announced(gate):
+    """when_full="discard_oldest": a run whose job_enqueued is being sent keeps its place, and the new one is discarded."""
+
+    class Mail(Job, workers=1, max_queue=1, when_full="discard_oldest"):
+        def perform(self, gate):
+            gate()
+
+    fill(Mail, gate, waiting=0)
+    inner = []
+
+    def enqueue_once(sender, run, **extra):
+        signals.job_enqueued.disconnect(enqueue_once)
+        inner.append(Mail.perform_async(gate))
+
+    with signals.job_enqueued.connected_to(enqueue_once):
+        outer = Mail.perform_async(gate)
+    gate.open()
+
+    assert drain(WAIT)
+    assert [(run.state, run.reason) for run in inner] == [(RunState.DISCARDED, "queue_full")]
+    assert outer.state is RunState.SUCCEEDED
+
+
 def test_discard_oldest_spares_runs_of_a_higher_priority(gate):
     """when_full="discard_oldest" never drops a more important run for a less important one: then the new run goes."""
 
