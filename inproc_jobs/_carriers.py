@@ -14,7 +14,7 @@ R = TypeVar("R")
 Capture = Callable[[], Any]
 Enter = Callable[[Any], AbstractContextManager[Any]]
 
-carriers: tuple[tuple[Capture, Enter], ...] = ()
+carriers: list[tuple[Capture, Enter]] = []  # grows, and is never another one: each enqueue looks at it
 _left_behind: frozenset[ContextVar[Any]] = frozenset()
 
 
@@ -24,9 +24,8 @@ def carry(capture: Capture, enter: Enter) -> None:
     Around the attempt, in the worker's thread, the context manager that ``enter(captured)`` gives is entered; None
     carries nothing. To register the same twice is the same as once. Integrations call this when they are imported.
     """
-    global carriers
     if (capture, enter) not in carriers:
-        carriers = (*carriers, (capture, enter))
+        carriers.append((capture, enter))
 
 
 def run_coroutines_by(run: Callable[[Callable[[Any], Coroutine[Any, Any, Any]], Any], Any]) -> None:

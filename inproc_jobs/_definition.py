@@ -32,6 +32,29 @@ class Observer(Protocol):
         """*run* has ended, and its arguments are still there. One that failed is this one's to log."""
 
 
+class Unopened:
+    """Stands where the queue of a job class will be, until its first use in this process makes that."""
+
+    __slots__ = ("_definition",)
+
+    pid = 0  # of no process
+
+    def __init__(self, definition: Definition) -> None:
+        self._definition = definition
+
+    def accept(self, *call: Any) -> Any:
+        """As ``JobQueue.accept``."""
+        return self._definition.open().accept(*call)
+
+    def accept_later(self, *call: Any) -> Any:
+        """As ``JobQueue.accept_later``."""
+        return self._definition.open().accept_later(*call)
+
+    def perform_now(self, *call: Any) -> Any:
+        """As ``JobQueue.perform_now``."""
+        return self._definition.open().perform_now(*call)
+
+
 class Definition:
     """What the engine knows of one job class.
 
@@ -43,11 +66,24 @@ class Definition:
         fits: raises TypeError if called with arguments that do not fit ``perform``.
         awaited: whether ``perform`` is a coroutine function.
         observer: what is told of its runs, if anything is.
-        queue: the queue of the process that made it, at its first enqueue.
+        open: makes the queue of this process, or finds it, and returns it; what makes queues sets it.
+        queue: the queue of the process that made it; ``Unopened`` until its first enqueue.
         queues: the same by process id, so that two that are made at once can be settled on one of them.
     """
 
-    __slots__ = ("__weakref__", "awaited", "call", "fits", "job", "name", "observer", "options", "queue", "queues")
+    __slots__ = (
+        "__weakref__",
+        "awaited",
+        "call",
+        "fits",
+        "job",
+        "name",
+        "observer",
+        "open",
+        "options",
+        "queue",
+        "queues",
+    )
 
     def __init__(
         self, job: Any, name: str, options: Options, perform: Callable[..., Any], call: Callable[[Any], Any], skip: int
@@ -59,7 +95,8 @@ class Definition:
         self.fits: Callable[..., None] = signature_stub(perform, f"{perform.__qualname__}", skip)
         self.awaited: bool = inspect.iscoroutinefunction(inspect.unwrap(perform))
         self.observer: Observer | None = None
-        self.queue: Any = None
+        self.open: Callable[[], Any]
+        self.queue: Any = Unopened(self)
         self.queues: dict[int, Any] = {}
 
     def __repr__(self) -> str:

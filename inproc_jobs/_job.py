@@ -9,11 +9,12 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Generic, Never, ParamSpec, Protocol, TypeVar, overload
 
-from . import _clock, _report, _runtime
+from . import _clock, _report
 from ._definition import Definition
 from ._options import PER_CALL, Options, WhenFull, merged
 from ._retry import RetryPolicy
 from ._run import Run, current_run
+from ._runtime import define
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -48,19 +49,22 @@ class Enqueuer(Generic[P, R_co]):
     def perform_async(self, /, *args: P.args, **kwargs: P.kwargs) -> Run[R_co]:
         """Enqueue a run; see ``Job.perform_async``."""
         self._definition.fits(*args, **kwargs)
-        return _runtime.enqueue(self._definition, self._options, args, kwargs)
+        run: Run[R_co] = self._definition.queue.accept(self._options, args, kwargs)
+        return run
 
     def perform_in(self, delay: float | timedelta, /, *args: P.args, **kwargs: P.kwargs) -> Run[R_co]:
         """Enqueue a run for later; see ``Job.perform_in``."""
         self._definition.fits(*args, **kwargs)
         seconds = _clock.seconds(delay, "the delay of perform_in")
-        return _runtime.schedule(self._definition, self._options, args, kwargs, seconds)
+        run: Run[R_co] = self._definition.queue.accept_later(self._options, args, kwargs, seconds)
+        return run
 
     def perform_at(self, when: datetime, /, *args: P.args, **kwargs: P.kwargs) -> Run[R_co]:
         """Enqueue a run for a moment; see ``Job.perform_at``."""
         self._definition.fits(*args, **kwargs)
         moment = _clock.moment(when, "the moment of perform_at")
-        return _runtime.schedule(self._definition, self._options, args, kwargs, moment)
+        run: Run[R_co] = self._definition.queue.accept_later(self._options, args, kwargs, moment)
+        return run
 
     def perform_on_commit(self, /, *args: P.args, **kwargs: P.kwargs) -> Run[R_co]:
         """Enqueue a run when the transaction commits; see ``Job.perform_on_commit``."""
@@ -69,7 +73,7 @@ class Enqueuer(Generic[P, R_co]):
     def perform_now(self, /, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Perform a run here and now; see ``Job.perform_now``."""
         self._definition.fits(*args, **kwargs)
-        value: R_co = _runtime.perform_now(self._definition, self._options, args, kwargs)
+        value: R_co = self._definition.queue.perform_now(self._options, args, kwargs)
         return value
 
 
@@ -180,7 +184,8 @@ class Job:
         """
         definition: Definition = cls.__job__  # type: ignore[attr-defined]
         definition.fits(*args, **kwargs)
-        return _runtime.enqueue(definition, definition.options, args, kwargs)
+        run: Run[R] = definition.queue.accept(definition.options, args, kwargs)
+        return run
 
     @classmethod
     def perform_in(cls: type[Performs[P, R]], delay: float | timedelta, /, *args: P.args, **kwargs: P.kwargs) -> Run[R]:
@@ -197,7 +202,8 @@ class Job:
         definition: Definition = cls.__job__  # type: ignore[attr-defined]
         definition.fits(*args, **kwargs)
         seconds = _clock.seconds(delay, "the delay of perform_in")
-        return _runtime.schedule(definition, definition.options, args, kwargs, seconds)
+        run: Run[R] = definition.queue.accept_later(definition.options, args, kwargs, seconds)
+        return run
 
     @classmethod
     def perform_at(cls: type[Performs[P, R]], when: datetime, /, *args: P.args, **kwargs: P.kwargs) -> Run[R]:
@@ -211,7 +217,8 @@ class Job:
         definition: Definition = cls.__job__  # type: ignore[attr-defined]
         definition.fits(*args, **kwargs)
         moment = _clock.moment(when, "the moment of perform_at")
-        return _runtime.schedule(definition, definition.options, args, kwargs, moment)
+        run: Run[R] = definition.queue.accept_later(definition.options, args, kwargs, moment)
+        return run
 
     @classmethod
     def perform_on_commit(cls: type[Performs[P, R]], /, *args: P.args, **kwargs: P.kwargs) -> Run[R]:
@@ -243,7 +250,7 @@ class Job:
         """
         definition: Definition = cls.__job__  # type: ignore[attr-defined]
         definition.fits(*args, **kwargs)
-        value: R = _runtime.perform_now(definition, definition.options, args, kwargs)
+        value: R = definition.queue.perform_now(definition.options, args, kwargs)
         return value
 
     @classmethod
@@ -452,7 +459,8 @@ def _perform_on_commit(
     definition.fits(*args, **kwargs)
     if not options.on_commit:
         options = merged(options, definition.name, {"on_commit": True})
-    return _runtime.enqueue(definition, options, args, kwargs)
+    run: Run[Any] = definition.queue.accept(options, args, kwargs)
+    return run
 
 
 def _given(**options: Any) -> dict[str, Any]:
@@ -492,5 +500,5 @@ def _define(
     definition = Definition(sender, name, options, perform, call, skip)
     if definition.awaited:
         importlib.import_module("asyncio")  # here, so that those without coroutines do not load it
-    _runtime.define(definition)
+    define(definition)
     return definition

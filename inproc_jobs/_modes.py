@@ -160,7 +160,14 @@ def _wait_until_quiet(runtime: Runtime, deadline: float) -> bool:
     return True
 
 
-class InlineQueue(JobQueue):
+class StrictQueue(JobQueue):
+    """Lets each run in by ``enqueue``."""
+
+    def _figure(self) -> None:
+        self._easy: int = 0
+
+
+class InlineQueue(StrictQueue):
     """Performs what is let in, before the enqueue returns."""
 
     def enqueue(self, run: Run[Any]) -> None:
@@ -197,7 +204,7 @@ class InlineRuntime(TestRuntime):
             failed[0].result()
 
 
-class FakeQueue(JobQueue):
+class FakeQueue(StrictQueue):
     """Notes what is let in, and performs it one by one when told to."""
 
     def enqueue(self, run: Run[Any]) -> None:
@@ -215,14 +222,17 @@ class FakeQueue(JobQueue):
     def next_number(self) -> int | None:
         """Return the number of the run that is next, or None."""
         with self.mutex:
-            return next((level[0]._number for level in self._levels if level), None)
+            return next((level[0]._number for level in self.levels if level), None)
 
     def perform_next(self) -> Run[Any] | None:
         """Perform the next run in this thread."""
         worker = self.employ([])
         try:
-            if not self.take(worker):
-                return None
+            worker.take()
+        except IndexError:  # none waits
+            return None
+        else:
+            self.tell_blocked()
             run = worker.hand[0]
             worker.perform(run)
             worker.hand.clear()
@@ -297,7 +307,7 @@ class Enqueued:
 def advance(runtime: Runtime, seconds: float) -> None:
     for queue in runtime.queues():
         with queue.mutex:
-            for run in (run for level in queue._levels for run in level):
+            for run in (run for level in queue.levels for run in level):
                 run._ready -= seconds
     runtime.timer.advance(seconds)  # last, for what it lets in has its whole time yet
 

@@ -31,3 +31,6 @@ def page() -> Any:
     except (OSError, ValueError, AttributeError):  # another system, an older kernel, a sandbox, no memory
         return Asked()
     return memoryview(memory).cast("i")
+
+
+here: Any = page()  # holds the id of this process once it has a runtime; in a forked child 0, until it has its own

@@ -14,16 +14,20 @@ from functools import partial
 from time import monotonic
 from typing import Any, NoReturn
 
-from . import _lifecycle, _report, signals
+from . import _commit, _lifecycle, _report
+from ._clock import Moment
 from ._definition import Definition
 from ._full import WHEN_FULL
 from ._mover import mover
+from ._options import Options
+from ._pid import here
 from ._run import DISCARDED, FAILED, QUEUED, RETRYING, RUNNING, SCHEDULED, Run, copied
 from ._stats import SAMPLES, Stats, Tally, times
 from ._threads import Threads, Work
 from ._timer import Timer
 from ._worker import Worker
 from .errors import QueueFullError, RejectedError, RunCancelledError, ScheduleFullError, ShutdownError
+from .signals import emit, job_enqueued, job_overran, job_retried
 
 MARGIN = 256  # runs below the bound from where on it is kept exactly
 
@@ -64,7 +68,7 @@ class JobQueue(queue.Queue[Run[Any]]):
         self._unheld: set[Run[Any]] = set()  # those of them whose job_enqueued is being sent
         # Runs let in whose job_enqueued is being sent, each by itself, as above.
         self._announcing: dict[Run[Any], Run[Any]] = {}
-        self._blocked = 0  # producers that wait for room
+        self.blocked: int = 0  # producers that wait for room
         self._tally = Tally(deque(maxlen=SAMPLES), deque(maxlen=SAMPLES))
         self._workers: set[Worker] = set()
         self._permits: deque[Work] = deque([self] * definition.options.workers)
@@ -76,13 +80,13 @@ class JobQueue(queue.Queue[Run[Any]]):
     def _init(self, maxsize: int) -> None:  # noqa: ARG002 - the base class passes it
         self._waiting: deque[Run[Any]] = deque()  # the runs of priority 0, mostly all there are
         self._by_priority = {0: self._waiting}
-        self._levels: tuple[deque[Run[Any]], ...] = (self._waiting,)  # the highest priority first
+        self.levels: tuple[deque[Run[Any]], ...] = (self._waiting,)  # the highest priority first
 
     def _qsize(self) -> int:
-        return sum(map(len, self._levels)) + len(self._announcing)
+        return sum(map(len, self.levels)) + len(self._announcing)
 
     def _get(self) -> Run[Any]:
-        return next(filter(None, self._levels)).popleft()
+        return next(filter(None, self.levels)).popleft()
 
     def _put(self, item: Run[Any]) -> None:
         self._level(item).append(item)
@@ -91,7 +95,7 @@ class JobQueue(queue.Queue[Run[Any]]):
         level = self._by_priority.get(run._options.priority)
         if level is None:
             level = self._by_priority[run._options.priority] = deque()
-            self._levels = tuple(self._by_priority[one] for one in sorted(self._by_priority, reverse=True))
+            self.levels = tuple(self._by_priority[one] for one in sorted(self._by_priority, reverse=True))
             self._figure()
         return level
 
@@ -101,8 +105,8 @@ class JobQueue(queue.Queue[Run[Any]]):
         Below that it need not be exact about the bound: more threads than the margin would have to be caught between
         two of its bytecodes.
         """
-        plain = not self.closed and len(self._levels) == 1 and not (self.retrying and self.timer.full())
-        self._easy = self.maxsize - MARGIN if plain and self.definition.observer is None else 0
+        plain = not self.closed and len(self.levels) == 1 and not (self.retrying and self.timer.full())
+        self._easy: int = self.maxsize - MARGIN if plain and self.definition.observer is None else 0
 
     def heed_limits(self) -> None:
         """Look again how close the bounds are, one of which has been changed."""
@@ -111,43 +115,76 @@ class JobQueue(queue.Queue[Run[Any]]):
 
     # The way in.
 
-    def enqueue(self, run: Run[Any]) -> None:
-        """Let *run* in, or do what its ``when_full`` says, and see that a worker comes for it.
+    def accept(self, options: Options, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run[Any]:
+        """Return a new run that was let in, or for which was done what its ``when_full`` says.
 
         Raises:
             QueueFullError, ShutdownError: it was refused; ``job_rejected`` has been sent.
         """
-        try:
-            # The usual case takes no lock. Under one, a producer that is preempted while it holds it makes the others
-            # line up, and then each enqueue costs a switch of threads: 50 us instead of 2 with four producers on two
-            # cores.
-            waiting = self._waiting
-            if len(waiting) < self._easy and not run._options.priority and not signals.job_enqueued.receivers:
-                waiting.append(run)
-                if self.closed:
-                    self._recheck(run)
+        if self.pid != here[0]:
+            run: Run[Any] = self.definition.open().accept(options, args, kwargs)
+            return run
+        # The usual case takes no lock. Under one, a producer that is preempted while it holds it makes the others line
+        # up, and then each enqueue costs a switch of threads: 50 us instead of 2 with four producers on two cores.
+        waiting = self._waiting
+        if len(waiting) >= self._easy or options.priority or options.on_commit or job_enqueued.receivers:
+            run = Run(self, options, args, kwargs)
+            if options.on_commit:
+                _commit.defer(run, self.enqueue)
             else:
-                self.put(run)
+                self.enqueue(run)
+            return run
+        threads, call = self.threads, None
+        try:
+            if self._permits:  # a thread takes longer to wake than a run to be made, so it is called first
+                threads.called = call = object()
+                try:
+                    self._hand_over()
+                except IndexError:  # another producer was faster
+                    threads.called = call = None
+            run = Run(self, options, args, kwargs)
+            waiting.append(run)
+            if self.closed:
+                self._recheck(run)
+        finally:  # also when a signal handler raises just after the run is in
+            if threads.called is not call or threads.asked or (call is None and self._permits):
+                self._send_worker()
+            elif call is not None:
+                threads.look()
+        return run
+
+    def enqueue(self, run: Run[Any]) -> None:
+        """Let *run* in, as ``accept`` does, where it has to be looked closer at."""
+        try:
+            self.put(run)
         except (ScheduleFullError, ShutdownError) as error:
             self.reject(run, error)
         except QueueFullError as error:
             WHEN_FULL[run._options.when_full](self, run, error)
-        finally:  # also when a signal handler raises just after the run is in
-            if self._waiting:
-                if self._permits:
-                    self.threads.call(self._hand_over)
-                elif self.threads.asked:
-                    self.threads.ask()  # mostly in vain; but what was asked may have been lost with a thread
+        finally:  # as above
+            self._send_worker()
+
+    def _send_worker(self) -> None:
+        """See that a worker comes for what was let in."""
+        if self._waiting and self._permits:
+            self.threads.call(self._hand_over)
+        else:
+            self.threads.look()  # mostly in vain; but a thread may have been lost, or whoever was about to ask for it
 
     def _recheck(self, run: Run[Any]) -> None:
         """Refuse a run after all that came in while the queue was being closed, if the last sweep has missed it."""
         with self.mutex:
             if not self.swept:
                 return
-            with suppress(ValueError):  # raised if a worker has taken it
+            taken = False
+            try:
                 self._level(run).remove(run)
-                raise self.shutdown_error()
-        self.discard(run)  # a worker has taken it, behind the sweep's back
+            except ValueError:  # a worker has taken it, behind the sweep's back
+                taken = True
+        if taken:
+            self.discard(run)
+        else:
+            self.reject(run, self.shutdown_error())
 
     def put(self, item: Run[Any], block: bool = False, timeout: float | None = None) -> None:  # noqa: FBT001, FBT002
         """Let a run in that has a priority, or is announced, or meets a queue that is full or closed.
@@ -176,7 +213,7 @@ class JobQueue(queue.Queue[Run[Any]]):
 
     def _admit(self, item: Run[Any], make_room: Callable[[], object]) -> None:
         """Let *item* in, by *make_room* if the queue is full; that is called with the lock held."""
-        announced = self.definition.observer is not None or signals.job_enqueued.receivers
+        announced = self.definition.observer is not None or job_enqueued.receivers
         try:
             with self.mutex:
                 if self.closed:
@@ -202,7 +239,7 @@ class JobQueue(queue.Queue[Run[Any]]):
 
         What has come back above the bound was accepted, as the others were.
         """
-        level = next(filter(None, reversed(self._levels)), None)
+        level = next(filter(None, reversed(self.levels)), None)
         if level is None:
             if len(self._announcing) >= self.maxsize:
                 raise self.full_error()
@@ -215,11 +252,11 @@ class JobQueue(queue.Queue[Run[Any]]):
     def _wait_for_room(self, timeout: float | None) -> None:
         """Wait until one more run may be let in; the lock is held before and after."""
         room_deadline = None if timeout is None else monotonic() + timeout
-        self._blocked += 1
+        self.blocked += 1
         try:
             self._wait_blocked(room_deadline)
         finally:
-            self._blocked -= 1
+            self.blocked -= 1
 
     def _wait_blocked(self, room_deadline: float | None) -> None:
         while self._qsize() >= self.maxsize:
@@ -234,8 +271,8 @@ class JobQueue(queue.Queue[Run[Any]]):
     def announce(self, run: Run[Any]) -> None:
         """Say that *run* is accepted."""
         self.definition.tell("enqueued", run)
-        if signals.job_enqueued.receivers:
-            signals.emit(signals.job_enqueued, self.definition.job, run=run)
+        if job_enqueued.receivers:
+            emit(job_enqueued, self.definition.job, run=run)
 
     def _put_announced(self, run: Run[Any]) -> None:
         try:
@@ -257,8 +294,21 @@ class JobQueue(queue.Queue[Run[Any]]):
         """See that a worker comes if a run waits and the queue may have one more."""
         # Not by _qsize: for a run that is still being announced there is nothing to do, and workers would come and go
         # for as long as a receiver takes.
-        if self._permits and any(self._levels):
+        if self._permits and any(self.levels):
             self.threads.call(self._hand_over)
+
+    def accept_later(self, options: Options, args: tuple[Any, ...], kwargs: dict[str, Any], when: float) -> Run[Any]:
+        """Return a new run for *when*, a Moment or in so many seconds; raise as ``schedule`` does."""
+        if self.pid != here[0]:
+            run: Run[Any] = self.definition.open().accept_later(options, args, kwargs, when)
+            return run
+        run = Run(self, options, args, kwargs)
+        due = when if type(when) is Moment else run._ready + when
+        if options.on_commit:
+            _commit.defer(run, partial(self.schedule, when=due))
+        else:
+            self.schedule(run, due)
+        return run
 
     def schedule(self, run: Run[Any], when: float) -> None:
         """Accept *run* for later: *when* in monotonic seconds or a Moment.
@@ -267,7 +317,7 @@ class JobQueue(queue.Queue[Run[Any]]):
             QueueFullError: ``max_scheduled`` runs of this process wait for their time or their retry.
             ShutdownError: the process accepts no more work.
         """
-        announced = self.definition.observer is not None or signals.job_enqueued.receivers
+        announced = self.definition.observer is not None or job_enqueued.receivers
         timer = self.timer
         try:
             if not announced and not self.closed and timer.has_room(MARGIN):  # the usual case takes no lock, as above
@@ -331,8 +381,8 @@ class JobQueue(queue.Queue[Run[Any]]):
         if self.swept or isinstance(run._stop, RunCancelledError | ShutdownError):
             return False
         self.definition.tell("retried", run, error)
-        if signals.job_retried.receivers:
-            signals.emit(signals.job_retried, self.definition.job, run=run, error=error, delay=delay)
+        if job_retried.receivers:
+            emit(job_retried, self.definition.job, run=run, error=error, delay=delay)
         run._log(_logger, logging.INFO, "%r is tried again in %.3g s: %s", run, delay, _report.describe(error))
         _report.strip(error)
         with self.mutex:
@@ -373,25 +423,8 @@ class JobQueue(queue.Queue[Run[Any]]):
 
     # The way out.
 
-    def take(self, worker: Worker) -> bool:
-        """Move the next run into *worker*'s hand and return whether there was one.
-
-        Takes no lock, unless a producer is blocked.
-        """
-        if worker.levels is not self._levels:
-            worker.extend(self._levels)
-        for level, move in worker.reach:
-            if level:
-                try:
-                    move()
-                except IndexError:  # another worker was faster
-                    continue
-                if self._blocked:
-                    self._tell_blocked()
-                return True
-        return False
-
-    def _tell_blocked(self) -> None:
+    def tell_blocked(self) -> None:
+        """Let one of the producers that wait for room look again: a run was taken."""
         with self.mutex:
             self.not_full.notify()
 
@@ -456,11 +489,15 @@ class JobQueue(queue.Queue[Run[Any]]):
                 self._workers.remove(worker)
                 self._tally.add(worker.tally)
 
-    def perform_now(self, run: Run[Any]) -> None:
-        """Perform *run* in this thread; its error comes out. Raises ShutdownError as ``put`` does."""
+    def perform_now(self, options: Options, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Perform a new run in this thread, and return its value or raise its error; ShutdownError as ``put`` does."""
+        if self.pid != here[0]:
+            return self.definition.open().perform_now(options, args, kwargs)
+        run: Run[Any] = Run(self, options, args, kwargs)
         if self.closed:
             self.reject(run, self.shutdown_error())
         self.perform_here(run, raises=True)
+        return run._value()
 
     def perform_here(self, run: Run[Any], *, raises: bool) -> None:
         """Announce *run* and perform it in this thread; *raises*: it is not retried, and its error comes out."""
@@ -516,8 +553,8 @@ class JobQueue(queue.Queue[Run[Any]]):
         """Give the hung worker's place to another one, and say where it hangs; on the timer's thread."""
         self._take_permit_back(worker)
         self.nudge()
-        if signals.job_overran.receivers:
-            signals.emit(signals.job_overran, self.definition.job, run=run)
+        if job_overran.receivers:
+            emit(job_overran, self.definition.job, run=run)
         frame = sys._current_frames().get(worker.thread)
         where = "" if frame is None else _report.stack(frame)
         run._log(_logger, logging.WARNING, "%r is past its timeout of %g s, at\n%s", run, run._options.timeout, where)
@@ -566,7 +603,7 @@ class JobQueue(queue.Queue[Run[Any]]):
             self._discarded = discarded
             self.closed = self.swept = True
             self._figure()
-            for level in self._levels:
+            for level in self.levels:
                 move = mover(level.popleft, self.left.append)
                 with suppress(IndexError):  # raised when it is empty; workers take from it meanwhile
                     while True:
@@ -579,7 +616,7 @@ class JobQueue(queue.Queue[Run[Any]]):
         self.mutex = threading.RLock()  # another thread may have held it
         self.closed = self.swept = True
         self._easy = 0
-        for level in self._levels:
+        for level in self.levels:
             level.clear()
         for worker in list(self._workers):
             for run in worker.hand:

@@ -17,7 +17,8 @@ from time import monotonic, time
 from types import MappingProxyType
 from typing import Any, Generic, TypeVar, cast, overload
 
-from . import _carriers, _clock, _commit, _report, signals
+from . import _clock, _commit, _report, signals
+from ._carriers import capture, carriers, leave_behind
 from ._options import Options
 from ._stats import Tally
 from .errors import RejectedError, RunCancelledError, RunDiscardedError, WrongProcessError
@@ -106,6 +107,8 @@ class Run(Generic[R_co]):
     _final: RunState  # once it is closed; apart from _state, which the worker may still write to then
     _outcome: Any
 
+    # Names of other modules are imported by themselves: where nothing ran for a while, each dictionary on the way is a
+    # miss of the processor's caches.
     def __init__(
         self,
         queue: Any,
@@ -118,8 +121,8 @@ class Run(Generic[R_co]):
         self._args = args
         self._kwargs = kwargs or None
         context = copy_context()
-        if context or _carriers.carriers:
-            self._context, self._carried = _carriers.capture(context)
+        if context or carriers:
+            self._context, self._carried = capture(context)
         else:
             self._context = self._carried = None
         self._number = _number()
@@ -476,7 +479,7 @@ def acting_thread() -> int:
     return threading.get_ident()
 
 
-_carriers.leave_behind(current, root_task)
+leave_behind(current, root_task)
 
 
 def after_fork() -> None:

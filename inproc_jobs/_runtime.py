@@ -11,9 +11,10 @@ from datetime import timedelta
 from functools import partial
 from typing import Any, Never
 
-from . import _clock, _commit, _lifecycle, _pid, _run, signals
-from ._definition import Definition
-from ._options import Options, Settings, merged_settings
+from . import _clock, _lifecycle, _run, signals
+from ._definition import Definition, Unopened
+from ._options import Settings, merged_settings
+from ._pid import here
 from ._queue import JobQueue, readmit
 from ._run import Run
 from ._stats import NO_STATS, Snapshot, Stats
@@ -132,6 +133,7 @@ class Runtime:
         threads = self.threads
         for queue in self.queues():
             queue.nudge()
+        threads.look()
         with threads.changed:
             threads.watchers += 1
         try:
@@ -281,8 +283,8 @@ class _Process:
                 runtime = self.runtime = self.runtimes.setdefault(new.pid, new)  # as in Runtime.queue
                 for pid in self.runtimes.keys() - {new.pid}:
                     del self.runtimes[pid]
-        if _here[0] != runtime.pid:
-            _note_process(runtime.pid)
+        if here[0] != runtime.pid:
+            here[0] = runtime.pid
         return runtime
 
     def existing(self) -> Runtime | None:
@@ -328,7 +330,7 @@ class _Process:
 
     def forked(self) -> None:
         runtime, self.runtime = self.runtime, None
-        _here[0] = 0  # as the kernel has done; an emulated one may not have
+        here[0] = 0  # as the kernel has done; an emulated one may not have
         self.runtimes = {}
         self.over = False
         self.renew_locks()
@@ -344,14 +346,6 @@ def abandon(runtime: Runtime) -> None:
 
 _process = _Process()
 _lifecycle.register(_process)
-_here: Any = [0]  # holds the id of this process once it has a runtime; in a forked child 0, until it has its own
-
-
-def _note_process(pid: int) -> None:
-    global _here  # looked at by every enqueue, and a list as long as there has been none
-    if type(_here) is list:
-        _here = _pid.page()
-    _here[0] = pid
 
 
 def runtime() -> Runtime:
@@ -370,8 +364,13 @@ def define(definition: Definition) -> None:
         raise ValueError(
             f"{_place(definition)}: the job name {definition.name!r} is taken by {_place(other)}: choose another name="
         )
+    definition.open = partial(_open, definition)
     _process.definitions[definition.name] = definition
     _lifecycle.watch_signals()
+
+
+def _open(definition: Definition) -> JobQueue:
+    return _process.current().queue(definition)
 
 
 def _place(definition: Definition) -> str:
@@ -382,45 +381,6 @@ def _place(definition: Definition) -> str:
 def definitions() -> list[Definition]:
     """Return the job classes there are, by name."""
     return sorted(_process.definitions.values(), key=lambda definition: definition.name)
-
-
-def enqueue(definition: Definition, options: Options, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run[Any]:
-    """Accept a run for now, or raise RejectedError."""
-    queue = definition.queue
-    if queue is None or queue.pid != _here[0]:
-        queue = _process.current().queue(definition)
-    run: Run[Any] = Run(queue, options, args, kwargs)
-    if options.on_commit:
-        _commit.defer(run, queue.enqueue)
-    else:
-        queue.enqueue(run)
-    return run
-
-
-def schedule(
-    definition: Definition, options: Options, args: tuple[Any, ...], kwargs: dict[str, Any], when: float
-) -> Run[Any]:
-    """Accept a run for *when*, a Moment or in so many seconds, or raise RejectedError."""
-    queue = definition.queue
-    if queue is None or queue.pid != _here[0]:
-        queue = _process.current().queue(definition)
-    run: Run[Any] = Run(queue, options, args, kwargs)
-    due = when if type(when) is _clock.Moment else run._ready + when
-    if options.on_commit:
-        _commit.defer(run, partial(queue.schedule, when=due))
-    else:
-        queue.schedule(run, due)
-    return run
-
-
-def perform_now(definition: Definition, options: Options, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Perform a run in this thread and return its value, or raise its error."""
-    queue = definition.queue
-    if queue is None or queue.pid != _here[0]:
-        queue = _process.current().queue(definition)
-    run: Run[Any] = Run(queue, options, args, kwargs)
-    queue.perform_now(run)
-    return run._value()
 
 
 def configure(
@@ -473,17 +433,17 @@ def install(new: Runtime) -> Callable[[], None]:
     before = (_process.runtime_class, _process.runtime, _process.runtimes)
     queues = {definition: (definition.queue, definition.queues) for definition in definitions()}
 
-    def use(definition: Definition, queue: JobQueue | None, queues: dict[int, Any]) -> None:
+    def use(definition: Definition, queue: Any, queues: dict[int, Any]) -> None:
         definition.queue, definition.queues = queue, queues
 
     def restore() -> None:
         _process.runtime_class, _process.runtime, _process.runtimes = before
         for definition in definitions():
-            use(definition, *queues.get(definition, (None, {})))
+            use(definition, *queues.get(definition, (Unopened(definition), {})))
 
     _process.runtime_class, _process.runtime, _process.runtimes = type(new), new, {new.pid: new}
     for definition in queues:
-        use(definition, None, {})
+        use(definition, Unopened(definition), {})
     return restore
 
 
@@ -501,11 +461,8 @@ def stats() -> dict[str, Stats]:
     """
     result = {}
     for definition in definitions():
-        queue: JobQueue | None = definition.queue
-        if queue is None or queue.pid != os.getpid():
-            result[definition.name] = NO_STATS
-        else:
-            result[definition.name] = queue.stats()
+        queue = definition.queue
+        result[definition.name] = queue.stats() if queue.pid == os.getpid() else NO_STATS
     return result
 
 

@@ -79,6 +79,9 @@ class Threads:
         self._serving: dict[int, threading.Thread] = {}  # by identifier; each thread writes its own entry
         self._busy: dict[int, Work] = {}  # those of them that are at work
         self._starting: set[object] = set()  # a ticket for each thread asked for that has not come yet
+        # What the last queue on the ready list was put there by, until a thread takes one. So who puts a queue there
+        # before its run is in knows afterwards whether a thread is still to look.
+        self.called: object = None
         self.asked: bool = False  # whether the timer is about to start threads
         self._stopped = False
         self._submitting = threading.RLock()  # guards _executor and _detached, and is held while a thread starts
@@ -92,10 +95,16 @@ class Threads:
 
         Does nothing where *hand_over* raises IndexError: the queue has no permit left, so enough workers.
         """
+        self.called = hand_over
         try:
             hand_over()
         except IndexError:
+            self.called = None
             return
+        self.look()
+
+    def look(self) -> None:
+        """See that a thread comes for what is ready."""
         if self.ready.qsize() + len(self._busy) > len(self._serving):
             self.ask()
 
@@ -235,6 +244,7 @@ class Threads:
                 take()
             except Empty:
                 return
+            self.called = None
             work = hand[0]
             if work is None:
                 hand.clear()
@@ -295,6 +305,7 @@ class Threads:
         with suppress(Empty):
             while True:
                 work = self.ready.get_nowait()
+                self.called = None
                 if work is not None:
                     work.go_home()
 

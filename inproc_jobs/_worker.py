@@ -11,6 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import Context, copy_context
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -40,12 +41,13 @@ class Worker:
         permit: holds the queue's permit to be at work; emptied when a run overruns, which gives the permit back.
         hand: holds the run it has taken.
         levels: those of the queue's that it takes runs from.
-        reach: each of them, with the call that moves its next run into the hand.
+        take: moves the next run into the hand; raises IndexError where none waits.
         tally: its counts.
     """
 
     __slots__ = (
         "__weakref__",
+        "_fresh",
         "_outer",
         "_raises",
         "call",
@@ -53,7 +55,7 @@ class Worker:
         "levels",
         "permit",
         "queue",
-        "reach",
+        "take",
         "tally",
         "thread",
     )
@@ -66,16 +68,17 @@ class Worker:
         self.thread: int = threading.get_ident()
         self.permit: list[Any] = permit
         self.hand: list[Run[Any]] = []
-        self.levels: tuple[deque[Run[Any]], ...] = ()
-        self.reach: tuple[tuple[deque[Run[Any]], Callable[[], object]], ...] = ()
+        self.extend(queue.levels)
+        self._fresh: list[Context] = [Context()]  # for the first run after a rest, which has no time to wait for it
         self.tally: Tally = queue.new_tally()
         self._outer = hands.get(self.thread)  # of a job that performs another one inside itself
         hands[self.thread] = self.hand
 
     def extend(self, levels: tuple[deque[Run[Any]], ...]) -> None:
-        """Take runs from *levels* from now on."""
-        self.reach = tuple((level, mover(level.popleft, self.hand.append)) for level in levels)
-        self.levels = levels
+        """Take runs from *levels* from now on, of which the first that has one is next."""
+        moves = [(level, mover(level.popleft, self.hand.append)) for level in levels]
+        self.take: Callable[[], object] = moves[0][1] if len(moves) == 1 else partial(_take_first, moves)
+        self.levels: tuple[deque[Run[Any]], ...] = levels
 
     def leave(self) -> None:
         """Let go of the thread."""
@@ -85,11 +88,23 @@ class Worker:
             hands[self.thread] = self._outer
 
     def work(self, others_wait: Callable[[], int]) -> None:
-        """Perform run after run, until none waits or the fair share is used up while others wait."""
-        take, hand, permit = self.queue.take, self.hand, self.permit
+        """Perform run after run, until none waits or the fair share is used up while others wait.
+
+        Takes no lock, unless a producer is blocked.
+        """
+        queue, hand, permit = self.queue, self.hand, self.permit
         share_deadline = 0.0
         try:
-            while permit and take(self):
+            while permit:
+                if self.levels is not queue.levels:
+                    self.extend(queue.levels)
+                try:
+                    self.take()
+                except IndexError:
+                    self._fresh = self._fresh or [Context()]
+                    return
+                if queue.blocked:
+                    queue.tell_blocked()
                 self.perform(hand[0])
                 hand.clear()
                 if others_wait():
@@ -97,15 +112,15 @@ class Worker:
                     if monotonic() > share_deadline:
                         return
         finally:
-            self.queue.retire(self)
+            queue.retire(self)
 
     def perform(self, run: Run[Any]) -> None:
         """Make one attempt at *run*, in a context of its own."""
         # One frame from here to the call, and few objects of others: after a rest each is a miss of the processor's
         # caches, and an idle worker's first run is late by it.
         plain = run._options.plain
-        captured = run._context
-        context = Context() if captured is None else captured.copy()
+        captured, fresh = run._context, self._fresh
+        context = captured.copy() if captured is not None else fresh.pop() if fresh else Context()
         if (run._stop is not None or not plain) and context.run(self._ends_unstarted, run):
             return
         run._attempt += 1
@@ -195,6 +210,16 @@ class Worker:
         if trouble is not None:
             run._log(_logger, logging.ERROR, "the retry policy of %r raised", run, error=trouble)
         return answers[0] if answers else None
+
+
+def _take_first(moves: list[tuple[deque[Run[Any]], Callable[[], object]]]) -> None:
+    """Take a run from the first level that has one; raise IndexError where none has."""
+    for level, move in moves:
+        if level:
+            with suppress(IndexError):  # raised if another worker was faster
+                move()
+                return
+    raise IndexError
 
 
 def _asked_for(_: int, error: Any) -> float:

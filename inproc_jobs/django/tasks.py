@@ -38,7 +38,7 @@ try:
 except ImportError as _error:
     raise ImportError("inproc_jobs.django.tasks needs django.tasks, which came with Django 6.0") from _error
 
-from .. import _clock, _report, _runtime
+from .. import _clock, _report
 from .._job import Job
 from .._options import OPTIONS, Options, merged
 from .._retry import Retry, RetryPolicy
@@ -159,9 +159,9 @@ class InprocBackend(BaseTaskBackend):
         options = self._shared.options(task)
         when = _when(task.run_after)
         if when is None:
-            _runtime.enqueue(definition, options, (execution,), {})
+            definition.queue.accept(options, (execution,), {})
         else:
-            _runtime.schedule(definition, options, (execution,), {}, when)
+            definition.queue.accept_later(options, (execution,), {}, when)
 
     async def aenqueue(self, task: Task[..., Any], args: Any, kwargs: Any) -> TaskResult[..., Any]:
         """Enqueue *task* on the event loop's thread, or on another one where it could wait or needs that one.

@@ -27,7 +27,7 @@ FAIL = {
 BACKENDS = """
 import inproc_jobs
 from django.tasks.backends.base import BaseTaskBackend
-from inproc_jobs import _report, _runtime
+from inproc_jobs import _report
 from inproc_jobs.django.tasks import InprocBackend
 
 class ThreadsBackend(InprocBackend):
@@ -43,7 +43,7 @@ class InlineBackend(InprocBackend):
         task = execution.result.task
         job = self._shared.job(task.queue_name).__job__
         try:
-            _runtime.perform_now(job, self._shared.options(task), (execution,), {})
+            job.queue.perform_now(self._shared.options(task), (execution,), {})
         except BaseException:
             assert execution.result.is_finished
 """

@@ -36,17 +36,21 @@ BUGS = {
         "two_drains",
     ),
     "a run is taken in two steps": Bug(
-        "_queue",
-        "                    move()\n                except IndexError:  # another worker was faster\n",
-        "                    worker.hand.append(level[0])\n"
-        "                    level.popleft()\n"
-        "                except IndexError:\n",
+        "_worker",
+        "                    self.take()\n",
+        "                    self.hand.append(self.levels[0][0])\n                    self.levels[0].popleft()\n",
         "enqueue_against_drain",
+    ),
+    "a worker that has looked is taken for one that is on its way": Bug(
+        "_threads",
+        "            self.called = None\n            work = hand[0]\n",
+        "            work = hand[0]\n",
+        "two_drains",
     ),
     "a run that a sweep has missed is not looked at again": Bug(
         "_queue",
-        "                if self.closed:\n                    self._recheck(",
-        "                if False:\n                    self._recheck(",
+        "            if self.closed:\n                self._recheck(",
+        "            if False:\n                self._recheck(",
         "enqueue_against_shutdown",
     ),
     "two may close a run": Bug(
@@ -98,17 +102,19 @@ BUGS = {
         "fork_against_enqueue",
     ),
     "a worker looks too early whether a producer waits for room": Bug(
-        "_queue",
+        "_worker",
         "                try:\n"
-        "                    move()\n"
-        "                except IndexError:  # another worker was faster\n"
-        "                    continue\n"
-        "                if self._blocked:\n",
-        "                blocked = self._blocked\n"
-        "                try:\n"
-        "                    move()\n"
+        "                    self.take()\n"
         "                except IndexError:\n"
-        "                    continue\n"
+        "                    self._fresh = self._fresh or [Context()]\n"
+        "                    return\n"
+        "                if queue.blocked:\n",
+        "                blocked = queue.blocked\n"
+        "                try:\n"
+        "                    self.take()\n"
+        "                except IndexError:\n"
+        "                    self._fresh = self._fresh or [Context()]\n"
+        "                    return\n"
         "                if blocked:\n",
         "full_queue",
     ),

@@ -289,7 +289,7 @@ class World:
             "scheduled": len(queue.scheduled),
             "retrying": len(queue.retrying),
             "announcing": queue._announcing,
-            "blocked": queue._blocked,
+            "blocked": queue.blocked,
             "watched": len(queue.threads.watches),
         }
         left = {what: number for what, number in left.items() if number}

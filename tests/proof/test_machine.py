@@ -54,7 +54,7 @@ def a_priority_that_does_not_matter(patch: pytest.MonkeyPatch) -> None:
 
 def the_newest_is_discarded_instead_of_the_oldest(patch: pytest.MonkeyPatch) -> None:
     def newest(self: Any, priority: int, displaced: list[Any]) -> None:
-        level = next(filter(None, reversed(self._levels)), self._waiting)
+        level = next(filter(None, reversed(self.levels)), self._waiting)
         if not level or level[0]._options.priority > priority:
             raise self.full_error()
         displaced.append(level.pop())
@@ -129,7 +129,8 @@ def a_child_that_inherits_the_queues(patch: pytest.MonkeyPatch) -> None:
             return parent
 
     patch.setattr(_runtime.os, "getpid", lambda: parent)
-    patch.setattr(_runtime, "_here", Kept())
+    patch.setattr(_runtime, "here", Kept())
+    patch.setattr(_queue, "here", Kept())
 
 
 SOON: list[Plant] = [a_second_closing_signal, a_retry_that_loses_its_count, a_child_that_inherits_the_queues]

@@ -402,7 +402,7 @@ Slow.perform_async(1, 0)
 inproc_jobs.drain(10)
 child = os.getpid() + 1
 os.getpid = lambda: child
-inproc_jobs._runtime._here[0] = 0
+inproc_jobs._pid.here[0] = 0
 say(Slow.perform_async(2, 0).wait(10), *inproc_jobs.stats().values())
 """
     )

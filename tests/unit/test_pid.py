@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from inproc_jobs import Job, _pid, _runtime
+from inproc_jobs import Job, _pid
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="madvise of Linux")
@@ -60,6 +60,6 @@ def test_the_first_enqueue_notes_the_process():
 
     Mail.perform_async().wait(10)
 
-    assert _runtime._here[0] == os.getpid()
+    assert _pid.here[0] == os.getpid()
     if sys.platform == "linux":
-        assert not isinstance(_runtime._here, _pid.Asked | list)
+        assert not isinstance(_pid.here, _pid.Asked)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import linecache
 import queue
 import sys
@@ -974,14 +975,16 @@ def test_a_run_whose_announcement_outlasts_the_shutdown_is_discarded_by_name(rec
 
 @contextmanager
 def before_lines(acts: dict[str, Callable[[], object]]) -> Iterator[None]:
-    """Have each of *acts* called once, as the queue comes to the line that begins with its key."""
+    """Have each of *acts* called once, as the queue or a worker comes to the line that begins with its key."""
     if sys.version_info < (3, 12):
         pytest.skip("needs sys.monitoring")
     monitoring, tool = sys.monitoring, 4
     left = dict(acts)
 
     def look(code: CodeType, number: int) -> object:
-        if not code.co_filename.endswith("inproc_jobs/_queue.py"):  # nor is it opened, which a test would see
+        if not code.co_filename.endswith(
+            ("inproc_jobs/_queue.py", "inproc_jobs/_worker.py")
+        ):  # nor is it opened, which a test would see
             return monitoring.DISABLE
         line = linecache.getline(code.co_filename, number).strip()
         start = next((start for start in acts if line.startswith(start)), None)
@@ -1008,6 +1011,122 @@ class Raced(Job):
 
     def perform(self):
         Raced.performed += 1
+
+
+class Alone(Job, workers=1):
+    def perform(self):
+        pass
+
+
+def test_a_worker_that_comes_before_the_run_is_in_comes_again():
+    """It is called before the run is made, for it takes longer to wake; here it has looked and gone by then."""
+    Alone.perform_async().wait(WAIT)
+    queue = Alone.__job__.queue
+    until(lambda: queue._permits)
+
+    def come_and_go() -> None:
+        until(lambda: queue.threads.called is None)
+        until(lambda: queue._permits)
+
+    with before_lines({"run = Run(self, options": come_and_go}):
+        run = Alone.perform_async()
+
+    assert run.wait(WAIT)
+
+
+def test_a_worker_that_was_sent_home_before_the_run_is_in_is_called_again():
+    """A whole shutdown and a restart come in between, and no thread has been there to take what was ready."""
+    Alone.perform_async().wait(WAIT)
+    shutdown(WAIT)
+    restart()
+
+    with before_lines({"run = Run(self, options": lambda: (shutdown(0), restart())}):
+        run = Alone.perform_async()
+
+    assert run.wait(WAIT)
+
+
+def test_two_producers_may_call_the_same_worker():
+    """The second takes the permit that the first has seen; the worker performs the runs of both."""
+    Alone.perform_async().wait(WAIT)
+    until(lambda: Alone.__job__.queue._permits)
+    runs: list[Run] = []
+
+    with before_lines({"self._hand_over()": lambda: runs.append(Alone.perform_async())}):
+        runs.append(Alone.perform_async())
+
+    for run in runs:
+        assert run.wait(WAIT)
+
+
+def test_a_permit_that_is_gone_for_a_moment_is_seen_when_it_is_back():
+    """Another producer has taken it, and its worker has come and gone before this run is in."""
+    Alone.perform_async().wait(WAIT)
+    permits, taken = Alone.__job__.queue._permits, []
+    until(lambda: permits)
+    acts = {
+        "self._hand_over()": lambda: taken.append(permits.pop()),
+        "run = Run(self, options": lambda: permits.append(taken.pop()),
+    }
+
+    with before_lines(acts):
+        run = Alone.perform_async()
+
+    assert run.wait(WAIT)
+
+
+def test_an_enqueue_calls_one_worker():
+    """Of those that are idle; a second one would find nothing."""
+    Raced.perform_async().wait(WAIT)
+    queue = Raced.__job__.queue
+    hand_over, calls = queue._hand_over, itertools.count(1)
+
+    def counted() -> None:
+        hand_over()
+        next(calls)
+
+    queue._hand_over = counted
+    try:
+        for _ in range(100):
+            until(lambda: len(queue._permits) == 2)
+            Raced.perform_async().wait(WAIT)
+    finally:
+        queue._hand_over = hand_over
+
+    assert next(calls) < 150
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="needs sys.monitoring")
+@pytest.mark.parametrize("then", ["Mail.perform_async().wait(10)", "drain(10)"])
+@pytest.mark.parametrize("line", ["run = Run(self, options", "if threads.called is not call", "threads.look()"])
+def test_a_worker_that_was_called_in_vain_keeps_no_run_waiting(line: str, then: str, python):
+    """An error strikes just after, and there is no thread yet that would come: the next enqueue or drain asks for one."""
+    done = python(
+        f"""
+import linecache, sys
+from inproc_jobs import Job, drain
+
+class Mail(Job, workers=1):
+    def perform(self):
+        pass
+
+def strike(code, number):
+    if linecache.getline(code.co_filename, number).strip().startswith({line!r}):
+        sys.monitoring.set_events(4, 0)
+        raise KeyboardInterrupt
+
+sys.monitoring.use_tool_id(4, "strike")
+sys.monitoring.register_callback(4, sys.monitoring.events.LINE, strike)
+sys.monitoring.set_events(4, sys.monitoring.events.LINE)
+try:
+    Mail.perform_async()
+except KeyboardInterrupt:
+    print("struck")
+print({then})
+"""
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "struck\nTrue\n", "")
 
 
 def test_an_enqueue_that_a_whole_shutdown_overtakes_is_refused():
@@ -1119,12 +1238,13 @@ def test_an_enqueue_that_a_closing_overtakes_is_finished_with_the_rest():
     assert run.state is RunState.SUCCEEDED
 
 
-def test_a_worker_that_finds_the_run_gone_goes_on():
+@pytest.mark.parametrize(("line", "priority"), [("self.take()", 0), ("move()", 1)])
+def test_a_worker_that_finds_the_run_gone_goes_on(line: str, priority: int):
     """Two workers may come for the same run: one of them has it, and the other looks again."""
-    Raced.perform_async().wait(WAIT)
+    Raced.using(priority=priority).perform_async().wait(WAIT)
     taken: list[Run] = []
 
-    with before_lines({"move()": lambda: taken.append(Raced.__job__.queue.get_nowait())}):
+    with before_lines({line: lambda: taken.append(Raced.__job__.queue.get_nowait())}):
         run = Raced.perform_async()
         assert drain(WAIT)
 

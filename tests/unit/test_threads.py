@@ -22,6 +22,7 @@ from inproc_jobs import (
     signals,
     stats,
 )
+from inproc_jobs._threads import Threads
 from inproc_jobs._timer import Timer
 
 WAIT = 10.0  # seconds
@@ -507,6 +508,22 @@ def test_a_thread_that_comes_too_late_leaves_again(monkeypatch):
     assert not late[0].is_alive()
     assert Mail.perform_async().wait(WAIT)
     assert Mail.performed == 2
+
+
+def test_whoever_calls_a_thread_leaves_word_until_it_has_been_asked_for(monkeypatch):
+    """So that the next enqueue asks where an error has struck in between; and does not where nothing was called."""
+    threads = Threads(Timer(10), 1)
+
+    def strike() -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(threads, "look", strike)
+    with pytest.raises(MemoryError):
+        threads.call(int)
+    assert threads.called is not None
+
+    threads.call([].pop)
+    assert threads.called is None
 
 
 def test_a_second_thread_that_is_not_to_be_had_leaves_its_work_to_the_first(monkeypatch, gate, caplog):
