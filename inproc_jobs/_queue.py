@@ -146,6 +146,8 @@ class JobQueue(queue.Queue[Run[Any]]):
             waiting.append(run)
             if self.closed:
                 self._recheck(run)
+        except ShutdownError as error:
+            self.reject(run, error)
         finally:  # also when a signal handler raises just after the run is in
             if threads.called is not call or threads.asked or (call is None and self._permits):
                 self._send_worker()
@@ -176,15 +178,10 @@ class JobQueue(queue.Queue[Run[Any]]):
         with self.mutex:
             if not self.swept:
                 return
-            taken = False
-            try:
+            with suppress(ValueError):  # raised if a worker has taken it
                 self._level(run).remove(run)
-            except ValueError:  # a worker has taken it, behind the sweep's back
-                taken = True
-        if taken:
-            self.discard(run)
-        else:
-            self.reject(run, self.shutdown_error())
+                raise self.shutdown_error()
+        self.discard(run)  # a worker has taken it, behind the sweep's back
 
     def put(self, item: Run[Any], block: bool = False, timeout: float | None = None) -> None:  # noqa: FBT001, FBT002
         """Let a run in that has a priority, or is announced, or meets a queue that is full or closed.

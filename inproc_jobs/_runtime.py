@@ -29,7 +29,7 @@ ENDING = 0.2  # seconds that a shutdown waits for its idle threads to end, which
 _KEEP: Any = object()  # the default of a setting that is not given
 
 
-@dataclass(frozen=True, slots=True, repr=False, eq=False)
+@dataclass(slots=True, init=False, repr=False, eq=False)
 class ShutdownReport(Snapshot):
     """What a shutdown did.
 

@@ -11,6 +11,7 @@ import pytest
 
 from inproc_jobs import Discard, Job, Stats, drain, stats
 from inproc_jobs.errors import QueueFullError
+from inproc_jobs.types import Times
 
 WAIT = 10.0  # seconds
 
@@ -45,6 +46,8 @@ def test_a_snapshot_is_frozen(gate):
         before.succeeded = 3
     with pytest.raises(AttributeError):
         before.wait.count = 3
+    with pytest.raises(AttributeError):
+        del before.failed
 
 
 def test_a_snapshot_is_a_value():
@@ -67,6 +70,17 @@ def test_a_snapshot_is_a_value():
     assert dataclasses.asdict(one)["wait"] == dataclasses.asdict(one.wait)
     assert repr(one).startswith("Stats(workers=0, busy=0, idle=0, queued=0, ")
     assert repr(type(one.wait)(count=2)) == "Times(count=2, mean=0.0, p50=0.0, p95=0.0, max=0.0)"
+
+
+@pytest.mark.parametrize(
+    ("values", "named"), [((1, 2, 3, 4, 5, 6), {}), ((1,), {"count": 2}), ((), {"median": 1.0})], ids=str
+)
+def test_a_snapshot_takes_each_of_its_fields_once(values, named):
+    """Whoever makes one, for a test of his own, is told what it takes; one without a default must be given."""
+    with pytest.raises(TypeError, match="Times takes each of these once: count, mean, p50, p95, max"):
+        Times(*values, **named)
+    with pytest.raises(TypeError, match="Stats takes each of these once: workers, busy, "):
+        Stats(1)
 
 
 def test_busy_queued_scheduled_and_retrying_say_what_is_now(make_gate):
