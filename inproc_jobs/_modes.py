@@ -58,9 +58,6 @@ class HeldTimer(Timer):
     def size(self) -> int:
         return super().size() + len(self._held)
 
-    def has_room(self, margin: int) -> bool:
-        return self.size() < self.limit - margin
-
     def next_due(self, function: Callable[[Any], object]) -> float | None:
         if function is not readmit:
             return super().next_due(function)

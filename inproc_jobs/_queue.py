@@ -295,7 +295,12 @@ class JobQueue(queue.Queue[Run[Any]]):
             self.threads.call(self._hand_over)
 
     def accept_later(self, options: Options, args: tuple[Any, ...], kwargs: dict[str, Any], when: float) -> Run[Any]:
-        """Return a new run for *when*, a Moment or in so many seconds; raise as ``schedule`` does."""
+        """Return a new run for *when*, a Moment or in so many seconds.
+
+        Raises:
+            QueueFullError: ``max_scheduled`` runs of this process wait for their time or their retry.
+            ShutdownError: the process accepts no more work.
+        """
         if self.pid != here[0]:
             run: Run[Any] = self.definition.open().accept_later(options, args, kwargs, when)
             return run
@@ -303,30 +308,23 @@ class JobQueue(queue.Queue[Run[Any]]):
         due = when if type(when) is Moment else run._ready + when
         if options.on_commit:
             _commit.defer(run, partial(self.schedule, when=due))
-        else:
+        elif self._easy <= 0 or job_enqueued.receivers or not self.timer.has_room(MARGIN):
             self.schedule(run, due)
+        else:  # the usual case takes no lock, as above
+            run._state = SCHEDULED
+            self._hold(run, due)
+            if self.swept or not hasattr(run, "_open"):
+                self._discard_scheduled(run)
         return run
 
     def schedule(self, run: Run[Any], when: float) -> None:
-        """Accept *run* for later: *when* in monotonic seconds or a Moment.
-
-        Raises:
-            QueueFullError: ``max_scheduled`` runs of this process wait for their time or their retry.
-            ShutdownError: the process accepts no more work.
-        """
+        """Let *run* in for *when*, monotonic seconds or a Moment, where it has to be looked closer at."""
         announced = self.definition.observer is not None or job_enqueued.receivers
-        timer = self.timer
         try:
-            if not announced and not self.closed and timer.has_room(MARGIN):  # the usual case takes no lock, as above
-                run._state = SCHEDULED
-                self._hold(run, when)
-                if self.swept or not hasattr(run, "_open"):
-                    self._discard_scheduled(run)
-                return
             with self.mutex:
                 if self.closed:
                     raise self.shutdown_error()
-                if timer.full():
+                if self.timer.full():
                     raise self._too_many_scheduled()
                 run._state = SCHEDULED
                 if not announced:

@@ -1155,7 +1155,7 @@ def test_an_enqueue_that_a_whole_shutdown_overtakes_is_discarded_if_a_worker_was
     assert stats()[Raced.__job__.name].queued == 0
 
 
-@pytest.mark.parametrize("line", ["self._hold(run, when)", "self.timer.insert(when, readmit, run)"])
+@pytest.mark.parametrize("line", ["self._hold(run, due)", "self.timer.insert(when, readmit, run)"])
 def test_a_delay_that_a_whole_shutdown_overtakes_is_discarded_by_name(line: str):
     """The shutdown has looked at what is scheduled before the run was there, or before it was with the timer."""
     Raced.perform_async().wait(WAIT)
