@@ -1075,6 +1075,19 @@ def test_a_permit_that_is_gone_for_a_moment_is_seen_when_it_is_back():
     assert run.wait(WAIT)
 
 
+def test_a_permit_that_comes_home_while_a_run_is_let_in_is_seen():
+    """Its worker has looked just before, and goes."""
+    Alone.perform_async().wait(WAIT)
+    permits = Alone.__job__.queue._permits
+    until(lambda: permits)
+    taken = [permits.pop()]
+
+    with before_lines({"waiting.append(run)": lambda: permits.append(taken.pop())}):
+        run = Alone.perform_async()
+
+    assert run.wait(WAIT)
+
+
 def test_an_enqueue_calls_one_worker():
     """Of those that are idle; a second one would find nothing."""
     Raced.perform_async().wait(WAIT)

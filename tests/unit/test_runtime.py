@@ -221,6 +221,16 @@ def test_after_the_shutdown_every_enqueue_is_refused(enqueue, record):
     assert len(record.data("job_rejected")) == 1
 
 
+def test_where_nobody_listens_an_enqueue_after_the_shutdown_is_refused_too():
+    """The usual case takes a shorter way."""
+    assert Passing.perform_async().wait(WAIT)
+    shutdown(timeout=WAIT)
+
+    for enqueue in (Passing.perform_async, lambda: Passing.perform_in(1)):
+        with pytest.raises(ShutdownError, match="restart"):
+            enqueue()
+
+
 def test_a_class_first_used_after_the_shutdown_is_refused_too():
     """A queue made after the shutdown is closed from the start."""
     shutdown(timeout=WAIT)
