@@ -146,11 +146,9 @@ class JobQueue(queue.Queue[Run[Any]]):
             waiting.append(run)
             if self.closed:
                 self._recheck(run)
-        except ShutdownError as error:
-            self.reject(run, error)
         finally:  # also when a signal handler raises just after the run is in
             if threads.called is not call or threads.asked or (call is None and self._permits):
-                self._send_worker()
+                self.nudge()
             elif call is not None:
                 threads.look()
         return run
@@ -164,23 +162,19 @@ class JobQueue(queue.Queue[Run[Any]]):
         except QueueFullError as error:
             WHEN_FULL[run._options.when_full](self, run, error)
         finally:  # as above
-            self._send_worker()
-
-    def _send_worker(self) -> None:
-        """See that a worker comes for what was let in."""
-        if self._waiting and self._permits:
-            self.threads.call(self._hand_over)
-        else:
-            self.threads.look()  # mostly in vain; but a thread may have been lost, or whoever was about to ask for it
+            self.nudge()
 
     def _recheck(self, run: Run[Any]) -> None:
         """Refuse a run after all that came in while the queue was being closed, if the last sweep has missed it."""
-        with self.mutex:
-            if not self.swept:
-                return
-            with suppress(ValueError):  # raised if a worker has taken it
-                self._level(run).remove(run)
-                raise self.shutdown_error()
+        try:
+            with self.mutex:
+                if not self.swept:
+                    return
+                with suppress(ValueError):  # raised if a worker has taken it
+                    self._level(run).remove(run)
+                    raise self.shutdown_error()
+        except ShutdownError as error:
+            self.reject(run, error)
         self.discard(run)  # a worker has taken it, behind the sweep's back
 
     def put(self, item: Run[Any], block: bool = False, timeout: float | None = None) -> None:  # noqa: FBT001, FBT002
@@ -293,6 +287,8 @@ class JobQueue(queue.Queue[Run[Any]]):
         # for as long as a receiver takes.
         if self._permits and any(self.levels):
             self.threads.call(self._hand_over)
+        else:  # mostly in vain; but a thread may have been lost, or whoever has called one not have asked for it yet
+            self.threads.look()
 
     def accept_later(self, options: Options, args: tuple[Any, ...], kwargs: dict[str, Any], when: float) -> Run[Any]:
         """Return a new run for *when*, a Moment or in so many seconds.
@@ -587,6 +583,7 @@ class JobQueue(queue.Queue[Run[Any]]):
         with self.mutex:
             self.closed = self.swept = False
             self._figure()
+        self.nudge()  # for what a shutdown that goes on has not come to
 
     def sweep(self, me: int, discarded: list[Run[Any]]) -> list[Run[Any]]:
         """Refuse all, and return what is left, ready or at work in threads other than *me*; the caller discards it.

@@ -133,7 +133,6 @@ class Runtime:
         threads = self.threads
         for queue in self.queues():
             queue.nudge()
-        threads.look()
         with threads.changed:
             threads.watchers += 1
         try:

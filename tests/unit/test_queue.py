@@ -1088,6 +1088,35 @@ def test_a_permit_that_comes_home_while_a_run_is_let_in_is_seen():
     assert run.wait(WAIT)
 
 
+def test_a_run_that_comes_back_while_another_is_made_is_not_kept_waiting():
+    """The permit is on the ready list and no thread has been asked for yet, as a signal handler waits for the run."""
+    Alone.perform_async().wait(WAIT)
+    shutdown(WAIT)
+    restart()
+    later = Alone.perform_in(0.05)
+    waited: list[bool] = []
+
+    with before_lines({"run = Run(self, options": lambda: waited.append(later.wait(WAIT))}):
+        run = Alone.perform_async()
+
+    assert waited == [True]
+    assert run.wait(WAIT)
+
+
+def test_a_job_that_is_interrupted_while_it_enqueues_sees_why():
+    """The error is raised in its thread at any bytecode, also before there is a run that could be refused."""
+
+    def interrupt() -> None:
+        raise ShutdownError("raised in the thread", job="job")
+
+    Alone.perform_async().wait(WAIT)
+
+    with before_lines({"run = Run(self, options": interrupt}), pytest.raises(ShutdownError, match="raised in the thr"):
+        Alone.perform_async()
+
+    assert Alone.perform_async().wait(WAIT)
+
+
 def test_an_enqueue_calls_one_worker():
     """Of those that are idle; a second one would find nothing."""
     Raced.perform_async().wait(WAIT)

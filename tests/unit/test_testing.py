@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import logging
 import threading
 import time
 import unittest
+import weakref
 from datetime import UTC, datetime, timedelta
 from unittest.mock import ANY
 
@@ -53,6 +55,24 @@ def test_inline_performs_here():
         assert Mail.sent == [("ada@example.org", "Hello", threading.current_thread())]
         assert (run.state, run.result()) == (RunState.SUCCEEDED, 15)
         assert stats()[Mail.__job__.name].succeeded == 1
+
+
+def test_inline_keeps_no_job_class():
+    """One that is defined in a test is gone with it, also before the fixture that has entered the mode ends."""
+
+    def once() -> weakref.ref[type[Job]]:
+        class Passing(Job):
+            def perform(self):
+                pass
+
+        Passing.perform_async()
+        return weakref.ref(Passing)
+
+    with inline():
+        passing = once()
+        gc.collect()
+
+        assert passing() is None
 
 
 def test_inline_goes_the_way_of_a_worker(record):

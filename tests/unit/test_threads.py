@@ -510,6 +510,32 @@ def test_a_thread_that_comes_too_late_leaves_again(monkeypatch):
     assert Mail.performed == 2
 
 
+def test_what_waits_for_a_thread_goes_on_after_a_restart_within_a_shutdown(gate, max_threads):
+    """The shutdown sends home what is ready; the restart has it called again."""
+    max_threads(1)
+
+    class Hold(Job):
+        def perform(self):
+            gate()
+
+    class Alone(Job, workers=1):
+        def perform(self):
+            pass
+
+    Hold.perform_async()
+    gate.entered()
+    run = Alone.perform_async()
+    stop = threading.Thread(target=shutdown, args=(WAIT,))
+    stop.start()
+    until(lambda: Alone.__job__.queue.threads.watchers)
+    restart()
+    gate.open()
+
+    assert run.wait(WAIT)
+    assert run.state is RunState.SUCCEEDED
+    stop.join(WAIT)
+
+
 def test_whoever_calls_a_thread_leaves_word_until_it_has_been_asked_for(monkeypatch):
     """So that the next enqueue asks where an error has struck in between; and does not where nothing was called."""
     threads = Threads(Timer(10), 1)
