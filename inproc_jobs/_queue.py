@@ -103,7 +103,7 @@ class JobQueue(queue.Queue[Run[Any]]):
         """Say how many runs may wait before a put has to look closer; called under the lock when that changes.
 
         Below that it need not be exact about the bound: more threads than the margin would have to be caught between
-        two of its bytecodes.
+        the look at it and the append, with a run in the making.
         """
         plain = not self.closed and len(self.levels) == 1 and not (self.retrying and self.timer.full())
         self._easy: int = self.maxsize - MARGIN if plain and self.definition.observer is None else 0
