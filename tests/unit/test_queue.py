@@ -1283,16 +1283,21 @@ def test_an_enqueue_that_a_closing_overtakes_is_finished_with_the_rest():
 @pytest.mark.parametrize(("line", "priority"), [("self.take()", 0), ("move()", 1)])
 def test_a_worker_that_finds_the_run_gone_goes_on(line: str, priority: int):
     """Two workers may come for the same run: one of them has it, and the other looks again."""
-    Raced.using(priority=priority).perform_async().wait(WAIT)
+    Alone.using(priority=priority).perform_async().wait(WAIT)
+    jobs = Alone.__job__.queue
     taken: list[Run] = []
 
-    with before_lines({line: lambda: taken.append(Raced.__job__.queue.get_nowait())}):
-        run = Raced.perform_async()
+    def come_first() -> None:
+        until(jobs.qsize)  # the worker is called before the run is in
+        taken.append(jobs.get_nowait())
+
+    with before_lines({line: come_first}):
+        run = Alone.perform_async()
         assert drain(WAIT)
 
     assert taken == [run]
     assert run.state is RunState.QUEUED
-    Raced.__job__.queue.put(run)
+    jobs.put(run)
     assert run.wait(WAIT)
 
 
