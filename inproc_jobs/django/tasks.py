@@ -151,7 +151,7 @@ class InprocBackend(BaseTaskBackend):
         self.validate_task(task)
         execution = _Execution(type(self), self._shared, _ready(task, self.alias, args, kwargs))
         self._hand_over(execution)
-        return execution.result
+        return execution.snapshot()
 
     def _hand_over(self, execution: _Execution) -> None:
         task = execution.result.task
@@ -182,8 +182,7 @@ class InprocBackend(BaseTaskBackend):
         Raises:
             TaskResultDoesNotExist: there is none in this process, or it is no longer kept.
         """
-        result = self._shared.results.get(result_id).result
-        return _changed(result, errors=list(result.errors), worker_ids=list(result.worker_ids))
+        return self._shared.results.get(result_id).snapshot()
 
     async def aget_result(self, result_id: str) -> TaskResult[..., Any]:
         """Return the result with this id as of now; without a thread in between."""
@@ -230,7 +229,7 @@ class _Execution:
     """One enqueued task: the argument of its run, and the one who writes its result.
 
     Attributes:
-        result: as of now. Each change makes another one, so that those that were handed out stay as they are.
+        result: as of now. Each change makes another one.
     """
 
     __slots__ = ("_backend", "_lock", "_shared", "result")
@@ -244,6 +243,11 @@ class _Execution:
     def __repr__(self) -> str:
         return f"<task {self.result.task.module_path} {self.result.id}>"
 
+    def snapshot(self) -> TaskResult[..., Any]:
+        """Return the result as of now for the application, which may refresh it and change its lists."""
+        result = self.result
+        return _changed(result, errors=list(result.errors), worker_ids=list(result.worker_ids))
+
     def _write(self, **fields: Any) -> bool:
         """Change the result; False if it is final, as when a shutdown has discarded what a worker just begins."""
         with self._lock:
@@ -253,7 +257,7 @@ class _Execution:
             return True
 
     def _send(self, signal: Signal) -> None:
-        result = self.result
+        result = self.snapshot()
         # Against what send_robust lets through: a SystemExit, and its own error about a receiver that is asynchronous.
         _report.shielded(
             _logger,
@@ -281,7 +285,7 @@ class _Execution:
             return None
         self._send(task_started)
         task = result.task
-        context = (TaskContext(task_result=self.result),) if task.takes_context else ()
+        context = (TaskContext(task_result=self.snapshot()),) if task.takes_context else ()
         current.set(current_run())  # a coroutine may be performed in another thread
         # With arguments of its own, or the next attempt would see what this one has done to them.
         return normalize_json(task.call(*context, *normalize_json(result.args), **normalize_json(result.kwargs)))

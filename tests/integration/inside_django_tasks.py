@@ -143,6 +143,11 @@ def stand(word: str = "") -> str:
     return word
 
 
+@task(takes_context=True)
+def spoil(context: Any) -> None:
+    context.task_result.errors.append("the task's")
+
+
 @task
 def note(word: Any) -> None:
     seen.append(word)
@@ -579,6 +584,34 @@ def test_results_are_snapshots(gate: Gate):
 
     assert len(stand.get_result(result.id).worker_ids) == 1
     assert stand.get_result(result.id).errors == []
+
+
+def test_the_result_that_enqueue_returns_is_a_snapshot(gate: Gate):
+    """Also where the task has begun, or is over, by then."""
+    with options(workers=1, max_queue=1, when_full="caller_runs"):
+        stand.enqueue()
+        gate.entered()
+        give.enqueue()
+        result = give.enqueue(3)
+        result.worker_ids.clear()
+        result.errors.append("mine")
+
+        assert result.status is SUCCESSFUL
+        assert len(give.get_result(result.id).worker_ids) == 1
+        assert give.get_result(result.id).errors == []
+
+
+def test_a_receiver_and_a_task_are_given_snapshots():
+    """What they do to their result changes no other one."""
+
+    def receive(sender: Any, task_result: TaskResult, **extra: Any) -> None:
+        task_result.errors.append("mine")
+
+    with connected(task_enqueued, receive), connected(task_started, receive), connected(task_finished, receive):
+        result = finished(spoil.enqueue())
+
+    assert result.status is SUCCESSFUL
+    assert result.errors == []
 
 
 def test_no_snapshot_is_half_written():
@@ -1055,7 +1088,7 @@ def test_a_shutdown_leaves_no_result_open():
     """Whatever a worker is about to begin, to repeat or to end when the shutdown strikes: each result is final."""
     logging.disable()
     try:
-        with options(workers=4, retry=lambda attempt, error: 0.0, max_results=100_000):
+        with options(workers=4, retry=lambda attempt, error: 0.0, when_full="block", max_results=100_000):
             for _ in range(20):
                 results = enqueue_until_shutdown()
 
