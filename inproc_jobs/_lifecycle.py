@@ -82,6 +82,7 @@ from ._spawn import join, patched, spawn
 
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)  # what servers take for a request to end
 SAME_REQUEST = 0.5  # seconds within which a second SIGINT is the same one: a process group's and its master's
+PIPE = 65_536  # bytes, one for each signal, that a pipe takes before the next is lost
 WATCHDOG = 0.8  # seconds past the deadline at which a process that cannot move is ended
 
 _logger = logging.getLogger(__name__)
@@ -261,7 +262,7 @@ def listen() -> None:
         return
     _listening = True
     try:
-        spawn(partial(_listen, _pipe[0]), "inproc_jobs-signals")
+        spawn(partial(_listen, *_pipe), "inproc_jobs-signals")
     except RuntimeError:  # no thread to be had: the main thread acts on signals, when it comes to it
         _listening = False
 
@@ -278,13 +279,15 @@ def deafen() -> None:
         join(listener, SAME_REQUEST)
 
 
-def _listen(pipe: int) -> None:
+def _listen(pipe: int, back: int) -> None:
     global _listener
     _listener = threading.current_thread()
     try:
         while True:
-            for number in os.read(pipe, 1):  # no more: the next zero may be for the next listener
+            heard = os.read(pipe, PIPE)  # all: beside a busy thread, each read takes the interpreter's switch interval
+            for place, number in enumerate(heard, 1):
                 if number == 0:
+                    os.write(back, heard[place:])  # the next zero may be for the next listener
                     return
                 if number in (signal.SIGTERM, signal.SIGINT) and signal.getsignal(number) is _on_signal:
                     _stop_for(number)

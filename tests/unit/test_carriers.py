@@ -135,6 +135,26 @@ def test_what_is_left_behind_does_not_follow():
     assert run.result(WAIT) == ("unset", "the caller's")
 
 
+def test_without_a_carrier_the_callers_context_follows():
+    """Where no framework is, what the caller has set is in the job all the same."""
+    word: ContextVar[str] = ContextVar("word", default="unset")
+    before = _carriers.carriers[:]
+
+    class Mail(Job):
+        def perform(self):
+            return word.get()
+
+    token = word.set("the caller's")
+    _carriers.carriers.clear()
+    try:
+        run = Mail.perform_async()
+    finally:
+        _carriers.carriers.extend(before)
+        word.reset(token)
+
+    assert run.result(WAIT) == "the caller's"
+
+
 def test_a_carrier_that_carries_nothing_is_passed_over(carry):
     """Of several carriers, only those that captured something are entered; one that is registered twice, once."""
     entered: list[str] = []

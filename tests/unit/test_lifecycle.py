@@ -330,7 +330,119 @@ threading.Event().wait(10)
     assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGTERM, "done 1\n", "")
 
 
+def test_the_first_thread_that_is_to_be_had_listens_to_signals(python):
+    """Where none was to be had for it, the next one is asked for after a restart, and stays."""
+    done = python(
+        HEAD
+        + """
+import _thread
+start = _thread.start_new_thread
+def refuse(main, arguments):
+    if arguments[-1] == "inproc_jobs-signals":
+        raise RuntimeError("can't start new thread")
+    return start(main, arguments)
+_thread.start_new_thread = refuse
+define()
+Slow.perform_async(1, 0).wait(10)
+inproc_jobs.shutdown(0)
+inproc_jobs.restart()
+_thread.start_new_thread = start
+Slow.perform_async(2, 0.3).wait(10)
+say("inproc_jobs-signals" in [thread.name for thread in threading.enumerate()])
+inproc_jobs.shutdown(0)
+"""
+    )
+
+    assert (done.stdout, done.stderr) == ("done 1\ndone 2\nTrue\n", "")
+
+
+BUSY = """
+import fcntl, time
+
+def busy(seconds):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pass
+
+def until_somebody_listens():
+    while "inproc_jobs-signals" not in [thread.name for thread in threading.enumerate()]:
+        pass
+    busy(0.05)
+
+define()
+"""
+
+
+def test_a_flood_of_signals_that_nobody_listened_to_drowns_no_other(python):
+    """An application's timer may send thousands while there is nothing to wait for; the pipe they go to is full then."""
+    done = python(
+        HEAD
+        + BUSY
+        + """
+signal.signal(signal.SIGUSR1, lambda *_: None)
+for _ in range(70_000):  # more than the pipe takes
+    signal.raise_signal(signal.SIGUSR1)
+Slow.perform_async(1)
+until_somebody_listens()
+signal.raise_signal(signal.SIGTERM)
+threading.Event().wait(10)
+"""
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGTERM, "done 1\n", "")
+
+
+def test_a_flood_of_signals_beside_a_busy_thread_drowns_no_other(python):
+    """The listener gets the interpreter's lock now and then, and hears what has come meanwhile at once."""
+    done = python(
+        HEAD
+        + BUSY
+        + """
+Slow.perform_async(1, 2)
+until_somebody_listens()
+fcntl.fcntl(inproc_jobs._lifecycle._pipe[1], fcntl.F_SETPIPE_SZ, 4096)  # so that it need not be 65,536 signals
+signal.signal(signal.SIGALRM, lambda *_: None)
+signal.setitimer(signal.ITIMER_REAL, 1e-4, 1e-4)
+busy(1)
+signal.setitimer(signal.ITIMER_REAL, 0)
+signal.raise_signal(signal.SIGTERM)
+threading.Event().wait(10)
+"""
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGTERM, "done 1\n", "")
+
+
 # The exit, beside what else there is.
+
+
+def test_a_process_pool_that_comes_after_the_first_job_serves_the_others_to_the_end(python):
+    """The pool's exit hook would be the first, and the pool closed while jobs still wait for it."""
+    done = python(
+        HEAD
+        + """
+define()
+Slow.perform_async(1)
+import multiprocessing, operator
+from concurrent.futures import ProcessPoolExecutor
+
+class Compute(inproc_jobs.Job, workers=1):
+    def perform(self, number):
+        threading.Event().wait(0.05)
+        say("done", pool.submit(operator.mul, number, 1).result())
+
+pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork"))
+pool.submit(int).result()
+for number in range(2, 5):
+    Compute.perform_async(number)
+"""
+    )
+
+    assert (done.returncode, sorted(done.stdout.split("\n")), done.stderr) == (
+        0,
+        ["", "done 1", "done 2", "done 3", "done 4"],
+        "",
+    )
 
 
 def test_an_executor_of_the_applications_is_joined_as_without_us(python):
@@ -477,6 +589,26 @@ Slow.perform_async(3, 0.6)
     assert (done.returncode, sorted(done.stdout.splitlines()), done.stderr) == (0, ["done 2", "done 3", "left"], "")
 
 
+def test_a_thread_that_outlives_the_main_one_is_not_ended_for_a_job_that_hangs(python):
+    """What the main thread leaves behind keeps the process, as without us, and no watchdog ends it."""
+    done = python(
+        HEAD
+        + """
+def outlive():
+    threading.Event().wait(3)
+    say("outlived")
+
+define()
+inproc_jobs.configure(shutdown_timeout=0.5)
+Slow.perform_async(1, 60)
+threading.Thread(target=outlive).start()
+"""
+    )
+
+    assert (done.returncode, done.stdout) == (0, "outlived\n")
+    assert done.stderr.count("discarded, attempt 1>: shutdown") == 1
+
+
 def test_a_process_dies_of_its_signal_whichever_thread_is_first(python):
     """The main thread may come to its end while the thread that has finished the work is about to end the process."""
     done = python(
@@ -561,6 +693,26 @@ Slow.perform_async(1, 0)
 
     said = GRACE.format(5, "granian's workers_kill_timeout")
     assert (done.returncode, done.stdout, done.stderr) == (0, "done 1\n", said + "\n")
+
+
+def test_a_child_writes_its_signals_nowhere(python):
+    """What its parent listened by is closed, and the numbers of the descriptors may be those of other files by now."""
+    done = python(
+        HEAD
+        + """
+define()
+child = os.fork()
+if child == 0:
+    signal.signal(signal.SIGUSR1, lambda *_: say("handled"))
+    files = [os.memfd_create("file") for _ in range(10)]
+    signal.raise_signal(signal.SIGUSR1)
+    say(*{os.fstat(file).st_size for file in files})
+    os._exit(0)
+os.waitpid(child, 0)
+"""
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "handled\n0\n", "")
 
 
 def test_a_child_closes_what_its_parent_listens_to_signals_by(python):

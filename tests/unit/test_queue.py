@@ -550,7 +550,7 @@ def test_the_policy_of_one_call_goes_before_the_classs(gate):
         Mail.perform_async(gate)
 
 
-def test_higher_priorities_start_first_and_equals_in_their_order(gate):
+def test_higher_priorities_start_first_and_equals_in_their_order(gate, caplog):
     """Waiting runs start by priority, and within one in the order of their enqueues."""
     order: list[str] = []
 
@@ -569,6 +569,8 @@ def test_higher_priorities_start_first_and_equals_in_their_order(gate):
 
     assert drain(WAIT)
     assert order == ["high", "high too", "five", "a", "b", "low"]
+    shutdown(WAIT)
+    assert not caplog.records  # a worker that was at work takes them, too
 
 
 def test_a_run_of_a_priority_of_its_own_starts_when_it_has_been_announced(record):
@@ -1281,7 +1283,7 @@ def test_an_enqueue_that_a_closing_overtakes_is_finished_with_the_rest():
 
 
 @pytest.mark.parametrize(("line", "priority"), [("self.take()", 0), ("move()", 1)])
-def test_a_worker_that_finds_the_run_gone_goes_on(line: str, priority: int):
+def test_a_worker_that_finds_the_run_gone_goes_on(line: str, priority: int, caplog):
     """Two workers may come for the same run: one of them has it, and the other looks again."""
     Alone.using(priority=priority).perform_async().wait(WAIT)
     jobs = Alone.__job__.queue
@@ -1299,6 +1301,8 @@ def test_a_worker_that_finds_the_run_gone_goes_on(line: str, priority: int):
     assert run.state is RunState.QUEUED
     jobs.put(run)
     assert run.wait(WAIT)
+    shutdown(WAIT)
+    assert not caplog.records  # no worker has died of it
 
 
 def test_a_delayed_run_whose_time_comes_after_the_last_look_is_discarded():

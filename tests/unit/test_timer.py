@@ -585,6 +585,20 @@ def test_without_a_thread_nothing_is_lost(timer, monkeypatch, caplog):
     calls.wait(3)
 
 
+def test_without_a_thread_at_the_end_of_the_interpreter_nothing_is_said(timer, monkeypatch, caplog):
+    """Some Pythons start none once the main thread has ended, which is nobody's error."""
+
+    def too_late(*_: object) -> int:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    caplog.set_level("DEBUG", "inproc_jobs")
+    with monkeypatch.context() as patch:
+        patch.setattr(_thread, "start_new_thread", too_late)
+        timer.insert(time.monotonic() + 1000, Calls(), "later")
+
+    assert {record.levelname for record in caplog.records} == {"DEBUG"}
+
+
 def test_a_timer_with_nothing_to_call_needs_no_thread(timer):
     """revive() starts none without need."""
     before = timer_threads()
