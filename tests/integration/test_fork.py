@@ -148,11 +148,14 @@ def test_a_run_of_the_parent_in_a_child():
 def test_a_job_that_forks(how: str):
     """A child forked inside a job ends when the job does; it is no second worker, and the run closes once, in the parent."""
     ended = forking(f"""
+        sys.stdout = os.fdopen(os.dup(1), "w")  # with a buffer
+
         class Forking(Job, workers=1):
             def perform(self):
                 child = os.fork()
                 if child == 0:
                     tell("runs")
+                    print("child printed")
                     {how}
                 reap(child)
                 return "from the parent"
@@ -167,6 +170,7 @@ def test_a_job_that_forks(how: str):
     """)
 
     assert ended.lines.count("child runs") == 2
+    assert ended.lines.count("child printed") == (0 if how == "os._exit(7)" else 2)
     assert ended.lines.count(f"parent reaped {7 if how == 'os._exit(7)' else 0}") == 2
     assert "parent killed a child that hung" not in ended.lines
     assert ended.lines.count("parent succeeded Forking") == 2
@@ -224,6 +228,37 @@ def test_a_process_of_multiprocessing_names_what_it_discards():
     assert "parent joined 0" in ended.lines
     assert ended.errors.count("shutdown\n") == 1
     assert did(ended.lines, "child") == []
+
+
+def test_a_process_of_multiprocessing_accepts_nothing_behind_its_last_look():
+    """It ends without Python's exit, so that what is let in after the first door would be lost."""
+    ended = forking("""
+        import multiprocessing
+
+        class Late:
+            def write(self, text):
+                pass
+
+            def flush(self):
+                try:
+                    Told.perform_async(300)
+                    tell("accepted")
+                except inproc_jobs.errors.ShutdownError:
+                    tell("refused")
+
+        def target():
+            Told.perform_async(1)
+            sys.stdout = Late()
+
+        process = multiprocessing.get_context("fork").Process(target=target)
+        process.start()
+        process.join(10)
+        tell("joined", process.exitcode)
+    """)
+
+    assert "parent joined 0" in ended.lines
+    assert "child refused" in ended.lines
+    assert did(ended.lines, "child") == [1, *[300] * ended.lines.count("child accepted")]
 
 
 def test_the_way_of_a_run_imports_nothing():

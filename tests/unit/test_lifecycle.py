@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import signal
+import sys
 import threading
 import time
 
 import pytest
 from gates import until
 
-from inproc_jobs import Job, restart, shutdown
+from inproc_jobs import Job, _lifecycle, restart, shutdown
 
 WAIT = 10.0
 
@@ -197,6 +199,29 @@ os._exit(0)
     assert done.stderr.count("discarded>: shutdown") == (0 if teardown else 1)
 
 
+def test_the_handlers_under_uwsgi_stay_as_they_are(python):
+    """They are its own, and it stops by them; also those that the application has put there."""
+    done = python(
+        HEAD
+        + """
+signal.signal(signal.SIGTERM, lambda *_: None)
+server = SimpleNamespace(opt={"skip-atexit-teardown": True}, atexit=lambda: Looking.perform_async())
+sys.modules["uwsgi"] = server
+define()
+
+class Looking(inproc_jobs.Job):
+    def perform(self):
+        say(signal.getsignal(signal.SIGTERM).__name__)
+
+Slow.perform_async(1, 0)
+server.atexit()
+os._exit(0)
+"""
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done 1\n<lambda>\n", "")
+
+
 GRACE = "shutdown_timeout is 8 s, but the server kills this process {} s after it has told it to stop: set {} to more than that, or shutdown_timeout to less"
 
 
@@ -330,15 +355,16 @@ threading.Event().wait(10)
     assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGTERM, "done 1\n", "")
 
 
-def test_the_first_thread_that_is_to_be_had_listens_to_signals(python):
-    """Where none was to be had for it, the next one is asked for after a restart, and stays."""
+@pytest.mark.parametrize("name", ["inproc_jobs-signals", ""])
+def test_after_a_restart_another_thread_listens_to_signals(python, name):
+    """It stays, also where none was to be had for it before."""
     done = python(
         HEAD
-        + """
+        + f"""
 import _thread
 start = _thread.start_new_thread
 def refuse(main, arguments):
-    if arguments[-1] == "inproc_jobs-signals":
+    if arguments[-1] == {name!r}:
         raise RuntimeError("can't start new thread")
     return start(main, arguments)
 _thread.start_new_thread = refuse
@@ -553,7 +579,7 @@ define()
 
 class Stopping(inproc_jobs.Job):
     def perform(self, number):
-        threading.Event().wait(0.3)
+        threading.Event().wait(0.8)  # more than two of the same request may be apart
         os.kill(os.getpid(), signal.SIGTERM)
         threading.Event().wait(0.3)
         say("done", number)
@@ -564,6 +590,46 @@ Stopping.perform_async(1)
     )
 
     assert (done.returncode, done.stdout, done.stderr) == (0, "done 1\n<lambda>\n", "")
+
+
+def test_a_signal_that_an_event_loop_has_left_to_the_system_does_not_end_the_wait_at_the_door(python):
+    """A loop that had a handler of its own leaves the default action behind, by which the process would die at once."""
+    done = python(
+        HEAD
+        + """
+import asyncio
+define()
+
+class Stopping(inproc_jobs.Job):
+    def perform(self, number):
+        threading.Event().wait(0.3)
+        os.kill(os.getpid(), signal.SIGTERM)
+        threading.Event().wait(0.3)
+        say("done", number)
+
+async def serve():
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, print)
+    Stopping.perform_async(1)
+
+asyncio.run(serve())
+say(signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)
+"""
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGTERM, "True\ndone 1\n", "")
+
+
+def test_the_wait_at_the_door_may_be_in_any_thread(in_threads):
+    """Only the main thread may look after signals; in a thread of uWSGI's the wait is as patient without."""
+    calm = []
+
+    def wait(_: int) -> None:
+        with _lifecycle._patience():
+            calm.append(True)
+
+    in_threads(wait, 1)
+
+    assert calm == [True]
 
 
 def test_what_ends_a_greenlet_does_not_end_the_wait_at_the_door(python):
@@ -732,12 +798,14 @@ say(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     assert (done.returncode, done.stdout, done.stderr) == (0, "2\n", "")
 
 
-def test_a_job_that_keeps_the_interpreters_lock_does_not_keep_the_process(python):
-    """The watchdog ends it soon after the deadline, and says where every thread is."""
+@pytest.mark.parametrize("errors", ["sys.stderr", "io.StringIO()"])
+def test_a_job_that_keeps_the_interpreters_lock_does_not_keep_the_process(python, errors):
+    """The watchdog ends it soon after the deadline, and says where every thread is, whatever has become of sys.stderr."""
     done = python(
         HEAD
-        + """
-import ctypes
+        + f"""
+import ctypes, io
+sys.stderr = {errors}
 define()
 inproc_jobs.configure(shutdown_timeout=0.3)
 
@@ -753,6 +821,41 @@ Keeping.perform_async()
 
     assert (done.returncode, done.stdout) == (1, "")
     assert "in perform" in done.stderr
+
+
+def test_a_fork_leaves_the_watchdog_to_the_parent(python):
+    """It is called off for the fork, and on again where there is still something to watch."""
+    done = python(
+        HEAD
+        + """
+import ctypes
+stopping = threading.Event()
+define()
+inproc_jobs.configure(shutdown_timeout=0.5)
+inproc_jobs.signals.shutdown_started.connect(lambda *_, **__: stopping.set(), weak=False)
+Slow.perform_async(1, 60)
+signal.raise_signal(signal.SIGTERM)
+stopping.wait(10)
+if os.fork() == 0:
+    os._exit(0)
+ctypes.PyDLL(None).poll(None, 0, 12_000)
+"""
+    )
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "Timeout" in done.stderr
+
+
+def test_a_watchdog_that_cannot_be_set_is_told_to_who_looks(monkeypatch, caplog):
+    """It writes to the standard error that the process was started with, which may be no file."""
+    caplog.set_level("DEBUG", "inproc_jobs")
+    monkeypatch.setattr(sys, "__stderr__", io.StringIO())
+    try:
+        _lifecycle._set_watchdog(time.monotonic() + 1000)
+    finally:
+        _lifecycle._set_watchdog(None)
+
+    assert caplog.messages == ["no watchdog: UnsupportedOperation: fileno"]
 
 
 def test_both_doors_of_the_exit_have_one_deadline(python):
