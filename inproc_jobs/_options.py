@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, get_args
 
@@ -65,6 +66,8 @@ class Options:
         self.database: str | None = database
         self.watched: bool = timeout is not None or interruptible  # whether an attempt needs an eye on it while it runs
         self.plain: bool = not self.watched and expires_in is None  # whether an attempt is only a call
+        if interruptible:  # not at the first interrupt: a fork beside an import leaves the child a lock that nobody opens
+            importlib.import_module("inproc_jobs._native")
 
     def __repr__(self) -> str:
         return f"Options({', '.join(f'{name}={getattr(self, name)!r}' for name in OPTIONS)})"

@@ -264,13 +264,20 @@ def test_a_process_of_multiprocessing_accepts_nothing_behind_its_last_look():
 def test_the_way_of_a_run_imports_nothing():
     """A fork in the middle of another thread's import leaves the child a lock that nobody ever opens."""
     ended = run("""
+        class Interrupted(Job, timeout=0.05, interruptible=True):
+            def perform(self):
+                for _ in range(1000): pause(0.01)
+
         before = set(sys.modules)
         Slow.perform_async(1).wait(5)
         Slow.perform_in(0.001, 2).wait(5)
-        say("imported", *sorted(set(sys.modules) - before))
+        run = Interrupted.perform_async()
+        run.wait(5)
+        say(run.state.value, "imported", *sorted(set(sys.modules) - before))
     """)
 
-    assert ended.lines == ["done 1", "done 2", "imported"]
+    assert ended.lines == ["done 1", "done 2", "failed imported"]
+    assert "is past its timeout" in ended.errors
 
 
 def test_two_hundred_forks_beside_an_enqueueing_thread():
