@@ -66,7 +66,7 @@ class Options:
         self.database: str | None = database
         self.watched: bool = timeout is not None or interruptible  # whether an attempt needs an eye on it while it runs
         self.plain: bool = not self.watched and expires_in is None  # whether an attempt is only a call
-        if interruptible:  # not at the first interrupt: a fork beside an import leaves the child a lock that nobody opens
+        if interruptible:  # not at the first interrupt: a fork beside an import leaves the child a closed lock
             importlib.import_module("inproc_jobs._native")
 
     def __repr__(self) -> str:

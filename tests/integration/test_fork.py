@@ -142,6 +142,61 @@ def test_a_run_of_the_parent_in_a_child():
     assert (ended.status, ended.errors) == (0, "")
 
 
+def test_a_child_passes_its_arguments_on():
+    """The first call of a class in a child makes its queue, and gives it the arguments whichever call it is."""
+    ended = forking("""
+        def define():
+            class Named(Job):
+                def perform(self, number, *, word):
+                    tell("did", number, word)
+                    return self.run
+            return Named
+
+        now, soon, later = [define() for _ in range(3)]
+        for one in (now, soon, later): one.perform_now(0, word="parent's")
+        child = os.fork()
+        if child == 0:
+            now.perform_now(1, word="now")
+            soon.perform_async(2, word="soon").wait(5)
+            later.perform_in(0.01, 3, word="later").wait(5)
+            os._exit(7)
+        reap(child)
+    """)
+
+    theirs = [line for line in ended.lines if line.startswith("child")]
+    assert theirs == ["child did 1 now", "child did 2 soon", "child did 3 later"]
+    assert ended.lines[-1] == "parent reaped 7"
+
+
+def test_a_child_finds_no_lock_of_a_queue_closed():
+    """A thread of the parent may have held it at the fork."""
+    ended = forking("""
+        theirs = Told.perform_async(1, 1)
+        held, forked = threading.Event(), threading.Event()
+
+        def hold():
+            with Told.__job__.queue.mutex:
+                held.set()
+                forked.wait(10)
+
+        threading.Thread(target=hold).start()
+        held.wait(10)
+        queue = Told.__job__.queue
+        child = os.fork()
+        if child == 0:
+            theirs.cancel()
+            tell("waiting", queue.qsize())
+            Told.perform_async(2).wait(5)
+            os._exit(7)
+        reap(child)
+        forked.set()
+    """)
+
+    assert "child waiting 0" in ended.lines
+    assert did(ended.lines, "child") == [2]
+    assert "parent reaped 7" in ended.lines
+
+
 @pytest.mark.parametrize(
     "how", ["return 'from the child'", "raise ValueError('in the child')", "sys.exit(5)", "os._exit(7)"]
 )

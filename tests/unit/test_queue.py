@@ -152,6 +152,24 @@ def test_a_blocked_producer_gets_in_as_soon_as_there_is_room(gate):
     assert not producer.is_alive()
 
 
+def test_a_blocked_producer_gets_in_when_a_run_is_cancelled(gate):
+    """A cancelled run leaves room at once, and the producer is told."""
+
+    class Mail(Job, workers=1, max_queue=1, when_full="block", block_timeout=60):
+        def perform(self, gate=None):
+            if gate:
+                gate()
+
+    _, (waiting,) = fill(Mail, gate, waiting=1)
+    producer = threading.Thread(target=Mail.perform_async)
+    producer.start()
+    threading.Event().wait(0.2)
+    waiting.cancel()
+
+    producer.join(5)
+    assert not producer.is_alive()
+
+
 def test_block_raises_after_its_timeout(gate, record):
     """when_full="block" waits block_timeout seconds and no longer."""
 
