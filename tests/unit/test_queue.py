@@ -1473,6 +1473,7 @@ def test_a_delayed_run_whose_announcement_fails_was_not_accepted(struck, record)
 
     assert strikes
     assert stats()[Mail.__job__.name].scheduled == 0
+    assert not Mail.__job__.queue._unheld
     assert drain(WAIT)
 
 

@@ -745,10 +745,16 @@ def test_cancelling_a_running_run_asks_it_to_stop(gate, record):
             seen.append(self.should_stop)
             gate()
             seen.append(self.should_stop)
-            self.checkpoint()
+            try:
+                self.checkpoint()
+            except RunCancelledError as error:
+                said.append(str(error))
+                raise
 
+    said: list[str] = []
     run = Long.perform_async()
     gate.entered()
+    at_work = repr(run)
 
     assert run.cancel() is True
     assert run.state is RunState.RUNNING
@@ -756,6 +762,7 @@ def test_cancelling_a_running_run_asks_it_to_stop(gate, record):
 
     assert run.wait(WAIT)
     assert seen == [False, True]
+    assert said == [f"{at_work} was cancelled"]
     assert (run.state, run.attempt) == (RunState.CANCELLED, 1)
     assert record.names(run) == ["job_enqueued", "job_started", "job_cancelled"]
 

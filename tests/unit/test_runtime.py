@@ -7,6 +7,7 @@ import time
 from datetime import timedelta
 
 import pytest
+from gates import until
 
 from inproc_jobs import Job, RunState, ShutdownReport, configure, current_run, drain, restart, shutdown, stats
 from inproc_jobs.errors import RejectedError, ShutdownError
@@ -426,6 +427,34 @@ def test_a_cancelled_delay_holds_up_no_stop(stop):
     stop()
 
     assert time.monotonic() - before < 1
+
+
+def test_a_drain_ends_when_what_it_waits_for_is_cancelled():
+    """It is told at once, and does not wait until the run would have been due."""
+    run = Passing.perform_in(20)
+    drained: list[bool] = []
+    draining = threading.Thread(target=lambda: drained.append(drain(30)))
+    draining.start()
+    until(lambda: Passing.__job__.queue.threads.watchers)
+    run.cancel()
+
+    draining.join(5)
+    assert drained == [True]
+
+
+def test_after_a_restart_an_enqueue_takes_no_lock_again():
+    """Nobody stands in line for it, as before the shutdown."""
+    Passing.perform_async().wait(WAIT)
+    shutdown(WAIT)
+    restart()
+    runs: list[object] = []
+
+    with Passing.__job__.queue.mutex:
+        producer = threading.Thread(target=lambda: runs.append(Passing.perform_async().wait(WAIT)))
+        producer.start()
+        producer.join(5)
+
+        assert runs == [True]
 
 
 def test_restart_without_a_shutdown_keeps_a_queues_place(gate):
