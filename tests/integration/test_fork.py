@@ -149,14 +149,14 @@ def test_a_child_passes_its_arguments_on():
             class Named(Job):
                 def perform(self, number, *, word):
                     tell("did", number, word)
-                    return self.run
+                    return word
             return Named
 
         now, soon, later = [define() for _ in range(3)]
         for one in (now, soon, later): one.perform_now(0, word="parent's")
         child = os.fork()
         if child == 0:
-            now.perform_now(1, word="now")
+            tell("returned", now.perform_now(1, word="now"))
             soon.perform_async(2, word="soon").wait(5)
             later.perform_in(0.01, 3, word="later").wait(5)
             os._exit(7)
@@ -164,7 +164,7 @@ def test_a_child_passes_its_arguments_on():
     """)
 
     theirs = [line for line in ended.lines if line.startswith("child")]
-    assert theirs == ["child did 1 now", "child did 2 soon", "child did 3 later"]
+    assert theirs == ["child did 1 now", "child returned now", "child did 2 soon", "child did 3 later"]
     assert ended.lines[-1] == "parent reaped 7"
 
 

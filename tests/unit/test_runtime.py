@@ -215,9 +215,10 @@ def test_after_the_shutdown_every_enqueue_is_refused(enqueue, record):
     shutdown(timeout=WAIT)
     before = stats()[Passing.__job__.name].rejected
 
-    with pytest.raises(ShutdownError, match="restart"):
+    with pytest.raises(ShutdownError, match="restart") as caught:
         enqueue()
 
+    assert caught.value.job == Passing.__job__.name
     assert stats()[Passing.__job__.name].rejected == before + 1
     assert len(record.data("job_rejected")) == 1
 
