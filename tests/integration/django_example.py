@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+from ports import HOST
 from process import TIMEOUT, Ended, Process
-from smtp import HOST, SmtpServer
+from smtp import SmtpServer
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "django_app"
 SERVERS = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import threading
 from email import message_from_bytes
 from email.message import EmailMessage
@@ -12,16 +11,9 @@ from types import TracebackType
 from typing import Any
 
 from aiosmtpd.controller import Controller
+from ports import HOST, free_port
 
-HOST = "127.0.0.1"
 TIMEOUT = 20.0  # seconds a test waits for a mail
-
-
-def free_port() -> int:
-    """Return a port of loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
 
 
 class SmtpServer:

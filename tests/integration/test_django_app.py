@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ports import free_port
 from process import GRACE, LOAD, TIMEOUT, Process
-from smtp import SmtpServer, free_port
+from smtp import SmtpServer
 
 django = pytest.importorskip("django")
 pytest.importorskip("gunicorn")

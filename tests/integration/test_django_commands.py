@@ -11,8 +11,9 @@ from itertools import compress
 from pathlib import Path
 
 import pytest
+from ports import free_port
 from process import Ended, Process
-from smtp import SmtpServer, free_port
+from smtp import SmtpServer
 
 pytest.importorskip("django")
 

@@ -20,8 +20,9 @@ from urllib.parse import urlencode
 
 import pytest
 from PIL import Image
+from ports import HOST, free_port
 from process import GRACE, LOAD, TIMEOUT, Ended, Process
-from smtp import HOST, SmtpServer, free_port
+from smtp import SmtpServer
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "flask_app"
 SHUTDOWN_TIMEOUT = 8.0  # seconds; the default of the package

@@ -20,8 +20,8 @@ from pathlib import Path
 
 import django
 import pytest
+from ports import free_port
 from process import TIMEOUT, Process
-from smtp import free_port
 
 PAGES = Path(__file__).resolve().parent.parent.parent / "docs" / "tutorial"
 BLOCK = re.compile(r"^```(python|sh)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

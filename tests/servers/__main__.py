@@ -9,6 +9,9 @@ from __future__ import annotations
 import argparse
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))  # where pytest finds what all tests share
 
 from columns import COLUMNS, NotApplicable, Stop, columns, judge, reference
 from live import Row

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import http.client
-import itertools
 import os
 import pty
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -21,6 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from urllib.parse import urlencode
+
+from ports import free_port
 
 SITE = Path(__file__).with_name("site")
 PATIENCE = 20.0  # seconds for what must happen
@@ -104,7 +103,7 @@ class Server:
         self._ledger = place / "ledger"
         self._ledger.touch()
         self._errors = place / "errors"
-        self.port = _free_port()
+        self.port = free_port()
         self._heard = 0
         self._signalled: float | None = None
         self._start(without=without, deadline=deadline)
@@ -295,15 +294,3 @@ def looks(timeout: float) -> Iterator[None]:
         yield
         pause.wait(GLANCE)
     yield
-
-
-# Below those that the system gives away by itself, and each once in a long while: of two servers that start at the same time
-# with the same port, one would answer for both.
-_ports = itertools.cycle(random.sample(range(10_000, 32_768), 20_000))
-
-
-def _free_port() -> int:
-    for port in _ports:
-        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            break
-    return port

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import signal
 import sys
 import threading
@@ -31,6 +32,21 @@ def test_no_listener_is_left_however_quickly_shutdowns_follow_each_other():
     shutdown(0)
     # The last may still be on its way up.
     until(lambda: "inproc_jobs-signals" not in [thread.name for thread in threading.enumerate()])
+
+
+def test_a_listener_leaves_the_next_ones_end_to_it(monkeypatch):
+    """It reads all that has come, and gives back what came after its own end."""
+    monkeypatch.setattr(_lifecycle, "_listener", None)
+    pipe, back = os.pipe()
+    try:
+        os.write(back, bytes((signal.SIGUSR1, 0, signal.SIGUSR2, 0)))
+
+        _lifecycle._listen(pipe, back)
+
+        assert os.read(pipe, 10) == bytes((signal.SIGUSR2, 0))
+    finally:
+        os.close(pipe)
+        os.close(back)
 
 
 def test_what_waits_for_its_time_is_listened_for(python):
