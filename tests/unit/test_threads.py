@@ -459,6 +459,24 @@ def test_without_threads_for_workers_the_timers_does_the_work(monkeypatch, caplo
     assert "no thread for a worker: RuntimeError: can't start new thread" in caplog.messages
 
 
+def test_a_run_behind_the_first_door_gets_a_thread_that_nobody_joins(gate):
+    """Interpreters wait at their exit for an executor's threads, and behind the door no more of them are started."""
+
+    class Late(Job, workers=2):
+        def perform(self, gate=None):
+            if gate:
+                gate()
+            return threading.current_thread().name
+
+    first = Late.perform_async(gate)
+    gate.entered()
+    Late.__job__.queue.threads.detach()
+
+    assert Late.perform_async().result(WAIT) == "inproc_jobs-worker"
+    gate.open()
+    assert first.result(WAIT) == "inproc_jobs-worker_0"  # as an executor names them
+
+
 def test_a_thread_that_does_not_come_is_asked_for_again(monkeypatch, gate):
     """An executor's thread may die before its first line; another one is started, by another executor."""
     monkeypatch.setattr(_threads, "ARRIVAL", 0.05)
