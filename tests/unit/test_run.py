@@ -1255,6 +1255,21 @@ def test_a_run_whose_job_caught_the_checkpoint_holds_no_frames(no_collector, gat
     until(lambda: seen() is None)  # the timer's thread may be about to say where the run hangs
 
 
+def test_a_run_that_had_just_ended_at_a_fork_has_ended_in_the_child():
+    """Its worker still had it in hand; there is nothing left to be taken from the child."""
+
+    class Told(Job):
+        def perform(self):
+            return "told"
+
+    run = Told.perform_async()
+    assert run.wait(WAIT)
+
+    run._disown()
+
+    assert (run.state, run.result(0)) == (RunState.SUCCEEDED, "told")
+
+
 def test_a_cancelled_run_lets_go_of_its_arguments(no_collector):
     """Also a run that never started, and whose time had not come, holds nothing once cancelled."""
     argument = Argument()
