@@ -14,7 +14,9 @@ import gc
 import importlib.util
 import linecache
 import logging
+import re
 import sys
+import threading
 import time
 import unicodedata
 from collections import Counter
@@ -173,6 +175,9 @@ values = st.one_of(
 # What must hold.
 
 
+PAST_TIMEOUT = re.compile(r" is past its timeout of \S+ s, at\n")  # followed by where it is, line by line
+
+
 class Ear(logging.Handler):
     """Reads every record as a handler would write it."""
 
@@ -187,7 +192,8 @@ class Ear(logging.Handler):
         self.written.append(whole[:200])
         if record.name == "inproc_jobs._threads":
             self.wrong.append(f"a thread died: {whole[:500]}")
-        if unsafe(message) or len(message.encode()) > LINE:
+        line, *stack = message.split("\n") if PAST_TIMEOUT.search(message) else [message]
+        if unsafe(line) or len(line.encode()) > LINE or not all(one[:2].isspace() or not one for one in stack):
             self.wrong.append(f"not one line: {message[:200]!a}")
         if any(map(unsafe, whole.split("\n"))) or len(whole.encode(errors="replace")) > RECORD:
             self.wrong.append(f"not printable, or of {len(whole)} characters: {whole[-300:]!a}")
@@ -223,6 +229,11 @@ def works(run: Run[Any]) -> Run[Any]:
     """See that a run ends."""
     tried["taken"] += 1
     assert run.wait(WAIT), run
+    told = threading.Event()
+    run._queue.timer.call_soon(
+        lambda _: told.set(), None
+    )  # behind a word of the timer's that the run is past its timeout
+    assert told.wait(WAIT)
     return run
 
 
