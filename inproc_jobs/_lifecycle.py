@@ -282,15 +282,15 @@ def deafen() -> None:
 def _listen(pipe: int, back: int) -> None:
     global _listener
     _listener = threading.current_thread()
+    ends = 0
     try:
-        while True:
+        while ends == 0:
             heard = os.read(pipe, PIPE)  # all: beside a busy thread, each read takes the interpreter's switch interval
-            for place, number in enumerate(heard, 1):
-                if number == 0:
-                    os.write(back, heard[place:])  # the next zero may be for the next listener
-                    return
+            for number in heard:
                 if number in (signal.SIGTERM, signal.SIGINT) and signal.getsignal(number) is _on_signal:
                     _stop_for(number)
+            ends = heard.count(0)
+        os.write(back, bytes(ends - 1))  # the other zeros are for the next listeners
     finally:
         _listener = None
 

@@ -230,9 +230,8 @@ def works(run: Run[Any]) -> Run[Any]:
     tried["taken"] += 1
     assert run.wait(WAIT), run
     told = threading.Event()
-    run._queue.timer.call_soon(
-        lambda _: told.set(), None
-    )  # behind a word of the timer's that the run is past its timeout
+    # Behind a word of the timer's that the run is past its timeout.
+    run._queue.timer.call_soon(lambda _: told.set())
     assert told.wait(WAIT)
     return run
 

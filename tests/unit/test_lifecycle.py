@@ -35,7 +35,7 @@ def test_no_listener_is_left_however_quickly_shutdowns_follow_each_other():
 
 
 def test_a_listener_leaves_the_next_ones_end_to_it(monkeypatch):
-    """It reads all that has come, and gives back what came after its own end."""
+    """It reads all that has come, and gives back every end but its own."""
     monkeypatch.setattr(_lifecycle, "_listener", None)
     pipe, back = os.pipe()
     try:
@@ -43,7 +43,7 @@ def test_a_listener_leaves_the_next_ones_end_to_it(monkeypatch):
 
         _lifecycle._listen(pipe, back)
 
-        assert os.read(pipe, 10) == bytes((signal.SIGUSR2, 0))
+        assert os.read(pipe, 10) == b"\0"
     finally:
         os.close(pipe)
         os.close(back)
@@ -348,20 +348,29 @@ threading.Event().wait(10)
     assert (done.returncode, done.stdout, done.stderr) == (-number, "done 1\n", "")
 
 
+REFUSING = """
+import _thread
+start = _thread.start_new_thread
+
+def refuse(name):
+    def start_or_not(main, arguments):
+        if arguments[-1] == name:
+            raise RuntimeError("can't start new thread")
+        return start(main, arguments)
+    _thread.start_new_thread = start_or_not
+
+define()
+"""
+
+
 @pytest.mark.parametrize("name", ["inproc_jobs-signals", "inproc_jobs-stop"])
 def test_a_signal_is_acted_on_where_no_thread_is_to_be_had(python, name):
     """The main thread does it then, be it late; the jobs are finished all the same."""
     done = python(
         HEAD
+        + REFUSING
         + f"""
-import _thread
-start = _thread.start_new_thread
-def refuse(main, arguments):
-    if arguments[-1] == {name!r}:
-        raise RuntimeError("can't start new thread")
-    return start(main, arguments)
-_thread.start_new_thread = refuse
-define()
+refuse({name!r})
 Slow.perform_async(1)
 signal.raise_signal(signal.SIGTERM)
 threading.Event().wait(10)
@@ -376,15 +385,9 @@ def test_after_a_restart_another_thread_listens_to_signals(python, name):
     """It stays, also where none was to be had for it before."""
     done = python(
         HEAD
+        + REFUSING
         + f"""
-import _thread
-start = _thread.start_new_thread
-def refuse(main, arguments):
-    if arguments[-1] == {name!r}:
-        raise RuntimeError("can't start new thread")
-    return start(main, arguments)
-_thread.start_new_thread = refuse
-define()
+refuse({name!r})
 Slow.perform_async(1, 0).wait(10)
 inproc_jobs.shutdown(0)
 inproc_jobs.restart()
@@ -396,6 +399,23 @@ inproc_jobs.shutdown(0)
     )
 
     assert (done.stdout, done.stderr) == ("done 1\ndone 2\nTrue\n", "")
+
+
+def test_a_sigterm_that_comes_with_the_listeners_end_is_acted_on(python):
+    """As where the application's own shutdown is about to be over: the main thread has left the signal to the listener."""
+    done = python(
+        HEAD
+        + """
+define()
+Slow.perform_async(1)
+pipe, back = os.pipe()
+os.write(back, bytes((0, signal.SIGTERM)))
+inproc_jobs._lifecycle._listen(pipe, back)
+threading.Event().wait(10)
+"""
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGTERM, "done 1\n", "")
 
 
 BUSY = """

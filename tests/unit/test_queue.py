@@ -163,7 +163,7 @@ def test_a_blocked_producer_gets_in_when_a_run_is_cancelled(gate):
     _, (waiting,) = fill(Mail, gate, waiting=1)
     producer = threading.Thread(target=Mail.perform_async)
     producer.start()
-    threading.Event().wait(0.2)
+    until(lambda: Mail.__job__.queue.blocked)
     waiting.cancel()
 
     producer.join(5)
