@@ -269,10 +269,10 @@ def listen() -> None:
 
 def deafen() -> None:
     """End the thread of ``listen``, and wait for it a moment."""
-    global _listening
+    global _listening, _listener
     if _pipe is None or not _listening:
         return
-    listener = _listener
+    listener, _listener = _listener, None  # from here on signals are the main thread's: the other may read no more
     os.write(_pipe[1], b"\0")
     _listening = False  # afterwards: who is cut short before tries again
     if listener is not None:

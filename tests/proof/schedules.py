@@ -312,9 +312,7 @@ class World:
         if rejected != self.refused:
             self.broken.append(f"{self.refused} refused, {rejected} counted")
         threads, timer = self.runtime.threads, self.runtime.timer
-        ready = [work for work in threads.ready.items if work is not None]
         left: dict[str, Any] = {
-            "ready": [] if self.late else ready,  # a restart sends home what a late enqueue has put there
             "busy": threads._busy,
             "serving": threads._serving,
             "own": threads._own,
@@ -327,8 +325,9 @@ class World:
             "workers": [worker for queue in self.queues() for worker in queue._workers],
         }
         self.broken += [f"left: {what} {value}" for what, value in left.items() if value]
+        ready = list(threads.ready.items)  # by an enqueue or a retiring worker that a stop has overtaken
         for queue in self.queues():
-            permits = len(queue._permits) + ready.count(queue)
+            permits = len(queue._permits) + ready.count(queue)  # a restart sends home what is ready
             if permits != queue.definition.options.workers:
                 self.broken.append(f"{queue.definition.name}: {permits} permits at home")
 
@@ -722,6 +721,7 @@ def _ignore(job: Any, **extra: Any) -> None:
 def search(name: str, seeds: Iterable[int], story: int = 60) -> Iterator[Found]:
     """Go through a schedule for each of *seeds*; to be closed, or the engine stays on the scheduler."""
     with staged():
+        schedule(name, 0, Typical(500, []))  # the first of a process has more to do, and is not what the next are like
         with scheduler.recorded() as places:
             length = max(schedule(name, seed, Typical(500, [])).steps for seed in range(5))
         typical = Typical(length, sorted(places))

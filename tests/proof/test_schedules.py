@@ -51,12 +51,15 @@ def test_no_promise_breaks_in_schedules_taken_at_random(scenario: str):
 
 @pytest.mark.parametrize("scenario", schedules.SCENARIOS)
 def test_a_seed_is_one_schedule(scenario: str):
-    """A failure can be seen again: the same seed switches the same threads at the same lines."""
+    """A failure can be seen again: the same seed switches the same threads at the same lines, in a new process, too."""
     seed = random.randrange(1_000_000_000)
 
     first, again = schedules.search(scenario, (seed, seed))
+    command = [sys.executable, schedules.__file__, scenario, "--seed", str(seed), "--count", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
     assert again == first
+    assert f"; {first.steps} lines and {len(first.order)} switches each" in done.stdout
 
 
 @pytest.mark.parametrize("bug", QUICK)

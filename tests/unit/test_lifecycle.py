@@ -418,6 +418,31 @@ threading.Event().wait(10)
     assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGTERM, "done 1\n", "")
 
 
+def test_a_sigterm_after_the_listeners_last_look_is_acted_on(python):
+    """A shutdown has told the listener to end, and it has read that: its thread is there, but hears nothing any more."""
+    done = python(
+        HEAD
+        + """
+def write(to, data):
+    if threading.current_thread().name == "inproc_jobs-signals":
+        threading.Event().wait()
+    return os.write(to, data)
+
+define()
+lifecycle = inproc_jobs._lifecycle
+Slow.perform_in(60, 1)
+while lifecycle._listener is None:
+    pass
+lifecycle.os = SimpleNamespace(**{**vars(os), "write": write})
+inproc_jobs.shutdown(0)
+os.kill(os.getpid(), signal.SIGTERM)
+threading.Event().wait(10)
+"""
+    )
+
+    assert (done.returncode, done.stdout) == (-signal.SIGTERM, ""), done.stderr
+
+
 BUSY = """
 import fcntl, time
 
