@@ -102,8 +102,8 @@ class JobQueue(queue.Queue[Run[Any]]):
     def _figure(self) -> None:
         """Say how many runs may wait before a put has to look closer; called under the lock when that changes.
 
-        Below that it need not be exact about the bound: more threads than the margin would have to be caught between
-        the look at it and the append, with a run in the making.
+        Below that no lock is needed: for a run to come in above the bound, more than the margin would have to come in
+        between another's last look at it and its append, the next thing that its thread does.
         """
         plain = not self.closed and len(self.levels) == 1 and not (self.retrying and self.timer.full())
         self._easy: int = self.maxsize - MARGIN if plain and self.definition.observer is None else 0
@@ -128,12 +128,7 @@ class JobQueue(queue.Queue[Run[Any]]):
         # up, and then each enqueue costs a switch of threads: 50 us instead of 2 with four producers on two cores.
         waiting = self._waiting
         if len(waiting) >= self._easy or options.priority or options.on_commit or job_enqueued.receivers:
-            run = Run(self, options, args, kwargs)
-            if options.on_commit:
-                _commit.defer(run, self.enqueue)
-            else:
-                self.enqueue(run)
-            return run
+            return self._accept_closely(Run(self, options, args, kwargs))
         threads, call = self.threads, None
         try:
             if self._permits:  # a thread takes longer to wake than a run to be made, so it is called first
@@ -143,14 +138,22 @@ class JobQueue(queue.Queue[Run[Any]]):
                 except IndexError:  # another producer was faster
                     threads.called = call = None
             run = Run(self, options, args, kwargs)
-            waiting.append(run)
-            if self.closed:
-                self._recheck(run)
+            if roomy := len(waiting) < self._easy:  # looked at again: others may have filled it while the run was made
+                waiting.append(run)
+                if self.closed:
+                    self._recheck(run)
         finally:  # also when a signal handler raises just after the run is in
             if threads.called is not call or threads.asked or (call is None and self._permits):
                 self.nudge()
             elif call is not None:
                 threads.look()
+        return run if roomy else self._accept_closely(run)
+
+    def _accept_closely(self, run: Run[Any]) -> Run[Any]:
+        if run._options.on_commit:
+            _commit.defer(run, self.enqueue)
+        else:
+            self.enqueue(run)
         return run
 
     def enqueue(self, run: Run[Any]) -> None:

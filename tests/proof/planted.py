@@ -49,8 +49,8 @@ BUGS = {
     ),
     "a run that a sweep has missed is not looked at again": Bug(
         "_queue",
-        "            if self.closed:\n                self._recheck(",
-        "            if False:\n                self._recheck(",
+        "                if self.closed:\n                    self._recheck(",
+        "                if False:\n                    self._recheck(",
         "enqueue_against_shutdown",
     ),
     "two may close a run": Bug(

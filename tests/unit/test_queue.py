@@ -24,6 +24,7 @@ from inproc_jobs import (
     RunState,
     _full,
     _modes,
+    _queue,
     _runtime,
     _worker,
     configure,
@@ -65,6 +66,31 @@ def test_a_full_queue_refuses_by_name_and_says_what_to_do(gate):
     assert caught.value.job == Mail.__job__.name
     for word in ("Mail", "max_queue=2", "workers", "when_full"):
         assert word in str(caught.value)
+
+
+def test_a_queue_that_fills_up_while_a_run_is_made_refuses_it(gate, monkeypatch):
+    """The bound holds for an enqueue that found room, and was interrupted by many others before its run was in."""
+
+    class Mail(Job, workers=1, max_queue=300):
+        def perform(self, gate):
+            gate()
+
+    _, waiting = fill(Mail, gate, waiting=40)
+
+    def make(*given):
+        monkeypatch.undo()
+        waiting.extend([Mail.perform_async(gate) for _ in range(260)])
+        return Run(*given)
+
+    monkeypatch.setattr(_queue, "Run", make)
+    with pytest.raises(QueueFullError):
+        Mail.perform_async(gate)
+    mail = stats()[Mail.__job__.name]
+    gate.open()
+
+    assert (mail.queued, mail.rejected) == (300, 1)
+    assert drain(WAIT)
+    assert [run.state for run in waiting] == [RunState.SUCCEEDED] * 300
 
 
 def test_a_refused_enqueue_is_counted_and_announced_and_never_runs(gate, record):
