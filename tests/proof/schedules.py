@@ -2,7 +2,7 @@
 
 ``python tests/proof/schedules.py [scenario ...] [--seed N] [--count N]`` goes through so many schedules of each scenario, one
 for each seed from N on, and prints what breaks a promise, with the seed and the switches that led to it. The same seed is the
-same schedule. Needs Python 3.12, for ``sys.monitoring``.
+same schedule, but for a process that has done or imported other things before. Needs Python 3.12, for ``sys.monitoring``.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import argparse
 import concurrent.futures.thread
 import gc
 import logging
+import math
 import os
 import select
 import sys
@@ -742,6 +743,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("scenario", nargs="*", help="one of " + ", ".join(SCENARIOS) + "; all if none is given")
     parser.add_argument("--seed", type=int, help="of the first schedule; a random one if none is given")
     parser.add_argument("--count", type=int, default=10_000, help="schedules of each scenario; 10000 if not given")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="at most, for each scenario; any if not given")
     parser.add_argument("--enough", type=int, default=3, help="after so many that break something, the next scenario")
     parser.add_argument("--story", type=int, default=60, help="how many of the last switches are told")
     given = parser.parse_args(arguments)
@@ -761,6 +763,8 @@ def main(arguments: list[str]) -> int:
                 print(describe(name, found), flush=True)
                 if len(bad) == given.enough:
                     break
+            if time.monotonic() > started + given.seconds:
+                break
         print(
             f"{name}: {done} schedules, {len(bad)} break something; {steps / done:.0f} lines and"
             f" {switches / done:.0f} switches each, {time.monotonic() - started:.1f} s",
