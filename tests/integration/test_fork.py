@@ -78,19 +78,25 @@ def test_a_child_works_for_itself(fork: str, end: str):
 def test_a_child_that_enqueues_nothing_ends_at_once():
     """A child that has nothing of its own to do does not wait for what its parent has."""
     ended = forking("""
-        for number in range(4): Told.perform_async(number, 0.5)
+        reaped = threading.Event()
+
+        class Held(Told, workers=2):
+            def perform(self, number):
+                reaped.wait(10)
+                tell("did", number)
+
+        for number in range(4): Held.perform_async(number)
         Told.perform_in(1, 4)
-        pause(0.05)
+        while inproc_jobs.stats()["__main__.Held"].busy < 2: pause(0.001)
         child = os.fork()
         if child == 0:
-            tell(inproc_jobs.stats()["__main__.Told"].queued, inproc_jobs.drain(5))
+            tell(inproc_jobs.stats()["__main__.Held"].queued, inproc_jobs.drain(5))
             sys.exit(7)
         reap(child)
-        tell("is busy", inproc_jobs.stats()["__main__.Told"].queued > 0)
+        reaped.set()
     """)
 
-    assert "child 0 True" in ended.lines
-    assert ended.lines.index("parent reaped 7") < ended.lines.index("parent is busy True")
+    assert ended.lines[:2] == ["child 0 True", "parent reaped 7"]
     assert did(ended.lines, "parent") == [0, 1, 2, 3, 4]
     assert did(ended.lines, "child") == []
     assert (ended.status, ended.errors) == (0, "")
@@ -102,12 +108,14 @@ def test_a_child_stops_by_a_signal(number: str):
     ended = forking(f"""
         Told.perform_async(0).wait(5)
         pause(0.05)
+        told, tells = os.pipe()
         child = os.fork()
         if child == 0:
             sys.stderr = open(os.devnull, "w")
             for number in range(10): Told.perform_async(100 + number, 0.1)
+            os.write(tells, b"enqueued")
             pause(30)
-        pause(0.3)
+        os.read(told, 8)
         os.kill(child, signal.{number})
         reap(child)
         Told.perform_async(1)
