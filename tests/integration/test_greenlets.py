@@ -90,10 +90,15 @@ def test_a_greenlet_that_asks_for_the_exit_does_not_cut_the_work_short():
         """
         import gevent
 
+        def leave():
+            while signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # until the exit waits
+                pause(0.01)
+            for seconds in (0.1, 0.2):
+                gevent.spawn_later(seconds, sys.exit, 0)
+
+        gevent.spawn(leave)
         for number in range(10):
             Slow.perform_async(number, 0.1)
-        for seconds in (0.1, 0.2):
-            gevent.spawn_later(seconds, sys.exit, 0)
         """,
         head=patched("gevent", "before"),
     )
