@@ -326,9 +326,12 @@ class World:
             "workers": [worker for queue in self.queues() for worker in queue._workers],
         }
         self.broken += [f"left: {what} {value}" for what, value in left.items() if value]
-        ready = list(threads.ready.items)  # by an enqueue or a retiring worker that a stop has overtaken
+        # What an enqueue or a retiring worker has put there that a stop had overtaken, a restart sends home.
+        threads.resume()
+        if threads.ready.items:
+            self.broken.append(f"ready after a restart: {threads.ready.items}")
         for queue in self.queues():
-            permits = len(queue._permits) + ready.count(queue)  # a restart sends home what is ready
+            permits = len(queue._permits)
             if permits != queue.definition.options.workers:
                 self.broken.append(f"{queue.definition.name}: {permits} permits at home")
 
