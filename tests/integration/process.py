@@ -13,12 +13,14 @@ import textwrap
 import threading
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import ClassVar
 
 TIMEOUT = 20.0  # seconds a test waits for what must happen
 GRACE = 1.0  # seconds past its deadline that a stop may take, whatever a job does
 LOAD = 0.7  # seconds that a busy machine may add to what is measured from outside
+ASLEEP = 0.05  # seconds without a step that tell a thread that blocks from one that asks for the interpreter's lock
 
 # What every script begins with. Jobs write with os.write: a line is out once it is written, and never torn.
 HEAD = """
@@ -163,6 +165,28 @@ class Process:
             if re.fullmatch(line, arrived):
                 self._mark = time.monotonic()
                 return
+
+    def settle(self, seconds: float = TIMEOUT) -> None:
+        """Wait until its main thread sleeps, or for *seconds* where it never does.
+
+        No line of its can say that it blocks now. One that waits for the interpreter's lock asks for it every 5 ms.
+        """
+        deadline = time.monotonic() + seconds
+        before = None
+        while time.monotonic() < deadline:
+            now = self._steps()
+            if now and now == before:
+                return
+            before = now
+            threading.Event().wait(ASLEEP)
+
+    def _steps(self) -> list[str]:
+        """Return how often its main thread has been put to sleep, or nothing if it is awake or cannot be looked at."""
+        try:
+            status = Path(f"/proc/{self.pid}/task/{self.pid}/status").read_text()
+        except OSError:  # another system
+            return []
+        return re.findall(r"ctxt_switches:\s+(\d+)", status) if re.search(r"^State:\s+S", status, re.MULTILINE) else []
 
     def signal(self, number: int) -> None:
         """Send it a signal; the seconds of its stop count from the last one sent."""

@@ -8,7 +8,7 @@ import statistics
 import threading
 
 import pytest
-from process import GRACE, LOAD, discarded, run, start
+from process import GRACE, LOAD, TIMEOUT, discarded, run, start
 
 TEN = list(range(10))
 
@@ -34,6 +34,7 @@ while True:
     try: Slow.perform_async(99, 0)
     except inproc_jobs.errors.ShutdownError: pass""",
 }
+RESTLESS = (MAINS["in a loop"], MAINS["enqueueing"])  # these never sleep
 MAINS_AT_SIGTERM = {
     **MAINS,
     "in a call into C": "import ctypes; library = ctypes.CDLL(None); lock = (ctypes.c_char * 64)(); "
@@ -82,11 +83,6 @@ def after(seconds: float) -> None:
     threading.Event().wait(seconds)
 
 
-def settle() -> None:
-    """Let the main thread of a script get to where it stays; no line of its can say that it blocks now."""
-    after(0.1)
-
-
 def test_import_starts_nothing():
     """Importing the package and writing a job class starts no thread, and Ctrl-C stays Python's."""
     ended = run("""
@@ -124,7 +120,7 @@ def test_sigterm_finishes_what_was_accepted(main: str, times: int):
     """Wherever the main thread is, SIGTERM ends the process by SIGTERM, once the accepted work is done."""
     with start(BUSY + main) as process:
         process.wait_for("ready")
-        settle()
+        process.settle(0.1 if main in RESTLESS else TIMEOUT)
 
         for _ in range(times):
             process.signal(signal.SIGTERM)
@@ -139,7 +135,7 @@ def test_a_later_sigterm_changes_nothing():
     """A second SIGTERM does not cut the work short: there is a deadline."""
     with start("Slow.perform_async(0, 1.5)\nsay('ready')\npause(30)") as process:
         process.wait_for("ready")
-        settle()
+        process.settle()
 
         process.signal(signal.SIGTERM)
         after(0.7)
@@ -173,7 +169,7 @@ def test_an_idle_process_dies_of_a_signal_at_once(script: str, number: int):
     """Where nothing is left to do, a signal ends the process as if the package were not there."""
     with start(f"{script}\nsay('ready')\npause(30)") as process:
         process.wait_for("ready")
-        settle()
+        process.settle()
 
         process.signal(number)
         ended = process.ended()
@@ -188,7 +184,7 @@ def test_other_signals_are_left_alone(number: int):
     """Signals that are not a request to stop do what they always did."""
     with start(f"signal.signal({int(signal.SIGQUIT)}, lambda *_: os._exit(7))\n{BUSY}\npause(30)") as process:
         process.wait_for("ready")
-        settle()
+        process.settle()
 
         process.signal(number)
         ended = process.ended()
@@ -200,7 +196,7 @@ def test_an_ignored_signal_stays_ignored():
     """A process that ignores SIGINT, as one under nohup or in the background of a shell, goes on ignoring it."""
     with start(f"signal.signal(signal.SIGINT, signal.SIG_IGN)\n{BUSY}\nsys.stdin.read()\nsay('ended')") as process:
         process.wait_for("ready")
-        settle()
+        process.settle()
 
         process.signal(signal.SIGINT)
         process.close_input()
@@ -215,7 +211,7 @@ def test_a_handler_of_the_application_is_kept():
     """A SIGTERM handler that the application has installed decides, and the exit it leads to finishes the work."""
     with start(f"signal.signal(signal.SIGTERM, lambda *_: sys.exit(5))\n{BUSY}\npause(30)") as process:
         process.wait_for("ready")
-        settle()
+        process.settle()
 
         process.signal(signal.SIGTERM)
         ended = process.ended()
@@ -228,10 +224,10 @@ def test_a_handler_of_the_application_is_kept():
 @pytest.mark.parametrize("main", MAINS.values(), ids=MAINS)
 def test_ctrl_c_finishes_what_was_accepted(main: str, times: int):
     """Ctrl-C finishes the accepted work, and the process dies of SIGINT, as Python does; twice at once is one request."""
-    longer = "Slow.perform_async(10, 1.5)\n" if times == 2 else ""  # than the second takes to come
-    with start(BUSY + longer + main) as process:
+    longer = "Slow.perform_async(10, 1.5)" if times == 2 else ""  # than the second takes to come
+    with start(longer + BUSY + main) as process:
         process.wait_for("ready")
-        settle()
+        process.settle(0.1 if main in RESTLESS else TIMEOUT)
 
         process.signal(signal.SIGINT)
         if times == 2:
@@ -251,7 +247,7 @@ def test_ctrl_c_under_the_systems_own_disposition():
     """Where SIGINT would end the process without a traceback, it still does, once the work is done."""
     with start(f"signal.signal(signal.SIGINT, signal.SIG_DFL)\n{BUSY}\npause(30)") as process:
         process.wait_for("ready")
-        settle()
+        process.settle()
 
         process.signal(signal.SIGINT)
         ended = process.ended()
@@ -284,7 +280,7 @@ say(one.id, two.id, three.id, later.id)
 """
     with start(f"{script}\nsay('ready')\n{main}") as process:
         process.wait_for("ready")
-        settle()
+        process.settle()
 
         process.signal(signal.SIGINT)
         after(0.9)
@@ -303,7 +299,7 @@ def test_ctrl_c_after_sigterm_gives_up():
     """A Ctrl-C while a SIGTERM waits for work ends the wait; the process dies of the SIGTERM or the SIGINT."""
     with start("Slow.perform_async(1, 20)\nSlow.perform_async(2, 20)\nsay('ready')\npause(30)") as process:
         process.wait_for("ready")
-        settle()
+        process.settle()
 
         process.signal(signal.SIGTERM)
         after(0.9)
@@ -321,7 +317,7 @@ def test_a_hung_job_delays_the_exit_to_the_deadline(body: str, how: str):
     """A job that never returns costs the exit the deadline and a second at most; it is named, and the status kept."""
     with start(hung(body) + ("sys.exit(3)" if how == "exit" else "pause(30)")) as process:
         process.wait_for("hangs")
-        settle()
+        process.settle()
 
         if how != "exit":
             process.signal(getattr(signal, how))
@@ -339,7 +335,7 @@ def test_a_job_that_keeps_the_interpreters_lock_delays_the_exit_to_the_deadline(
     """Even a job that lets nothing else run costs the exit the deadline and a second; where it hangs is written."""
     with start(hung(body) + ("sys.exit(3)" if how == "exit" else "pause(30)")) as process:
         process.wait_for("hangs")
-        settle()
+        process.settle()
 
         if how != "exit":
             process.signal(getattr(signal, how))
@@ -358,7 +354,7 @@ def test_a_job_that_cleans_up_with_the_interpreters_lock_held(how: str, seconds:
         ctypes.PyDLL(None).poll(None, 0, 60_000)""")
     with start(script + ("" if how == "exit" else "pause(30)")) as process:
         process.wait_for("hangs")
-        settle()
+        process.settle()
 
         if how != "exit":
             process.signal(signal.SIGTERM)
@@ -404,7 +400,7 @@ def test_work_enqueued_by_jobs_while_draining_is_done():
         pause(30)
     """) as process:
         process.wait_for("ready")
-        settle()
+        process.settle()
 
         process.signal(signal.SIGTERM)
         ended = process.ended()
@@ -518,7 +514,7 @@ def test_sigterm_with_far_delays_ends_at_once():
     """Runs that are not due before the deadline are named and do not hold the process up."""
     with start("for number in range(5): Slow.perform_in(60, number)\nsay('ready')\npause(30)") as process:
         process.wait_for("ready")
-        settle()
+        process.settle()
 
         process.signal(signal.SIGTERM)
         ended = process.ended()
@@ -556,7 +552,7 @@ def test_an_idle_sigterm_adds_nothing():
         for script, taken in seconds.items():
             with start(f"{script}\npause(30)") as process:
                 process.wait_for("ready")
-                settle()
+                process.settle()
                 process.signal(signal.SIGTERM)
                 taken.append(process.ended().seconds)
 
@@ -579,7 +575,7 @@ def test_what_jobs_print_arrives():
         exited = process.ended()
     with start(script + "    pause(30)") as process:
         process.wait_for("ready")
-        settle()
+        process.settle()
         process.signal(signal.SIGTERM)
         killed = process.ended()
 
@@ -610,7 +606,7 @@ def test_enqueues_of_another_thread_are_done_at_sigterm():
         pause(30)
     """) as process:
         process.wait_for("ready")
-        settle()
+        process.settle()
 
         process.signal(signal.SIGTERM)
         ended = process.ended()
@@ -652,7 +648,7 @@ def test_sigterm_long_after_the_main_thread_has_ended():
         threading.Thread(target=serve).start()
     """) as process:
         process.wait_for("ready")
-        settle()
+        process.settle()
 
         process.signal(signal.SIGTERM)
         ended = process.ended()
@@ -753,7 +749,7 @@ def test_closed_standard_streams():
     for close in ("sys.stderr = None", "sys.stderr.close()", "os.close(2)", "sys.stdout = sys.stderr = None"):
         with start(f"{close}\n{BUSY}\nSlow.perform_in(60, 99)\npause(30)") as process:
             process.wait_for("ready")
-            settle()
+            process.settle()
 
             process.signal(signal.SIGTERM)
             ended = process.ended()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import threading
 
 import pytest
 from process import HEAD, run, start
@@ -32,11 +31,6 @@ def chain(number, word):
 """
 
 
-def settle() -> None:
-    """Let the main thread of a script get to where it stays; no line of its can say that it blocks now."""
-    threading.Event().wait(0.2)
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
 @pytest.mark.parametrize("order", [("chain", "enqueue"), ("enqueue", "chain")], ids=" then ".join)
 def test_a_handler_that_calls_the_one_before(number: int, order: tuple[str, ...]):
@@ -44,7 +38,7 @@ def test_a_handler_that_calls_the_one_before(number: int, order: tuple[str, ...]
     parts = {"enqueue": BUSY, "chain": f"chain({int(number)}, 'inner'); chain({int(number)}, 'outer')"}
     with start("\n".join((CHAINED, *(parts[part] for part in order), "say('ready')", "pause(30)"))) as process:
         process.wait_for("ready")
-        settle()
+        process.settle()
 
         process.signal(number)
         ended = process.ended()
@@ -79,7 +73,7 @@ def test_a_signal_after_an_event_loop_with_a_handler(times: int):
         process.signal(signal.SIGTERM)
         process.wait_for("stopped")
         if times == 2:
-            settle()
+            process.settle()
             process.signal(signal.SIGTERM)
         ended = process.ended()
 
@@ -146,7 +140,7 @@ def test_a_python_that_has_moved_a_private_name(name: str):
     head = MOVED.format(name=name) + HEAD
     with start(f"{BUSY}\nassert not hasattr(threading, {name!r})\nsay('ready')", head=head) as process:
         process.wait_for("ready")
-        settle()
+        process.settle()
 
         ended = process.ended()
 

@@ -87,6 +87,12 @@ from types import SimpleNamespace
 def say(*words):
     os.write(1, (" ".join(map(str, words)) + "\\n").encode())
 
+def until(seen):
+    for _ in range(1000):
+        if seen():
+            return
+        threading.Event().wait(0.01)
+
 def define():
     global Slow, inproc_jobs
     import inproc_jobs
@@ -640,6 +646,7 @@ define()
 
 class Stopping(inproc_jobs.Job):
     def perform(self, number):
+        until(lambda: inproc_jobs._lifecycle._began)  # at the door
         threading.Event().wait(0.8)  # more than two of the same request may be apart
         os.kill(os.getpid(), signal.SIGTERM)
         threading.Event().wait(0.3)
@@ -663,7 +670,7 @@ define()
 
 class Stopping(inproc_jobs.Job):
     def perform(self, number):
-        threading.Event().wait(0.3)
+        until(lambda: inproc_jobs._lifecycle._began)  # at the door
         os.kill(os.getpid(), signal.SIGTERM)
         threading.Event().wait(0.3)
         say("done", number)
@@ -703,7 +710,7 @@ from inproc_jobs import _native
 
 class Leaving(inproc_jobs.Job):
     def perform(self, number):
-        threading.Event().wait(0.3)
+        until(lambda: inproc_jobs._lifecycle._began)  # at the door
         _native.raise_in(threading.main_thread().ident, SystemExit)
         say("left")
 
@@ -872,7 +879,7 @@ inproc_jobs.configure(shutdown_timeout=0.3)
 
 class Keeping(inproc_jobs.Job):
     def perform(self):
-        threading.Event().wait(0.2)
+        until(lambda: inproc_jobs._lifecycle._watch_deadline)
         ctypes.PyDLL(None).poll(None, 0, 12_000)
         say("had its time")
 
