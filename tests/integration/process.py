@@ -166,27 +166,25 @@ class Process:
                 self._mark = time.monotonic()
                 return
 
-    def settle(self, seconds: float = TIMEOUT) -> None:
-        """Wait until its main thread sleeps, or for *seconds* where it never does.
+    def settle(self) -> None:
+        """Wait until its main thread sleeps, or has ended.
 
         No line of its can say that it blocks now. One that waits for the interpreter's lock asks for it every 5 ms.
         """
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + TIMEOUT
         before = None
-        while time.monotonic() < deadline:
-            now = self._steps()
-            if now and now == before:
-                return
-            before = now
+        while before is None or self._steps() != before:
+            assert time.monotonic() < deadline, f"its main thread never sleeps: {self._command}"
+            before = self._steps()
             threading.Event().wait(ASLEEP)
 
-    def _steps(self) -> list[str]:
-        """Return how often its main thread has been put to sleep, or nothing if it is awake or cannot be looked at."""
-        try:
-            status = Path(f"/proc/{self.pid}/task/{self.pid}/status").read_text()
-        except OSError:  # another system
+    def _steps(self) -> list[str] | None:
+        """Return how often its main thread has been put to sleep, or None while it is awake; always [] but on Linux."""
+        if sys.platform != "linux":
             return []
-        return re.findall(r"ctxt_switches:\s+(\d+)", status) if re.search(r"^State:\s+S", status, re.MULTILINE) else []
+        status = Path(f"/proc/{self.pid}/task/{self.pid}/status").read_text()
+        asleep = re.search(r"^State:\s+[SZ]", status, re.MULTILINE)
+        return re.findall(r"ctxt_switches:\s+(\d+)", status) if asleep else None
 
     def signal(self, number: int) -> None:
         """Send it a signal; the seconds of its stop count from the last one sent."""

@@ -8,7 +8,7 @@ import statistics
 import threading
 
 import pytest
-from process import GRACE, LOAD, TIMEOUT, discarded, run, start
+from process import GRACE, LOAD, Process, discarded, run, start
 
 TEN = list(range(10))
 
@@ -83,6 +83,14 @@ def after(seconds: float) -> None:
     threading.Event().wait(seconds)
 
 
+def settle(process: Process, main: str) -> None:
+    """Let the main thread, which runs *main*, get to where it stays."""
+    if main in RESTLESS:
+        after(0.1)
+    else:
+        process.settle()
+
+
 def test_import_starts_nothing():
     """Importing the package and writing a job class starts no thread, and Ctrl-C stays Python's."""
     ended = run("""
@@ -120,7 +128,7 @@ def test_sigterm_finishes_what_was_accepted(main: str, times: int):
     """Wherever the main thread is, SIGTERM ends the process by SIGTERM, once the accepted work is done."""
     with start(BUSY + main) as process:
         process.wait_for("ready")
-        process.settle(0.1 if main in RESTLESS else TIMEOUT)
+        settle(process, main)
 
         for _ in range(times):
             process.signal(signal.SIGTERM)
@@ -227,7 +235,7 @@ def test_ctrl_c_finishes_what_was_accepted(main: str, times: int):
     longer = "Slow.perform_async(10, 1.5)" if times == 2 else ""  # than the second takes to come
     with start(longer + BUSY + main) as process:
         process.wait_for("ready")
-        process.settle(0.1 if main in RESTLESS else TIMEOUT)
+        settle(process, main)
 
         process.signal(signal.SIGINT)
         if times == 2:
