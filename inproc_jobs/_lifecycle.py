@@ -248,8 +248,13 @@ class _Captured(list[int]):
 def _lay_pipe() -> None:
     global _pipe
     if _pipe is None:
-        _pipe = os.pipe()
-        os.set_blocking(_pipe[1], False)
+        ends = os.pipe()
+        os.set_blocking(ends[1], False)
+        if _pipe is None:
+            _pipe = ends
+        else:  # laid meanwhile, by a signal's handler that has enqueued or by another thread
+            for end in ends:
+                os.close(end)
     previous = signal.set_wakeup_fd(_pipe[1], warn_on_full_buffer=False)
     if previous not in (-1, _pipe[1]):  # an event loop's, which then sees to it that the main thread wakes up
         signal.set_wakeup_fd(previous, warn_on_full_buffer=False)
@@ -258,7 +263,9 @@ def _lay_pipe() -> None:
 def listen() -> None:
     """Have a thread act on signals, whatever the main thread is doing; ``deafen`` ends it."""
     global _listening
-    if _pipe is None or _listening or patched():  # a greenlet that reads would stop all the others
+    if _pipe is None or patched():  # a greenlet that reads would stop all the others
+        return
+    if _listening:  # nothing is called from here to the next line: a signal's handler that enqueues would listen, too
         return
     _listening = True
     try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from process import HEAD, Ended, run
 
@@ -379,6 +381,79 @@ def test_two_hundred_forks_beside_an_enqueueing_thread():
     assert ended.lines.count("parent reaped 0") == 200
     assert did(ended.lines, "child") == [10**7 + number for number in range(200)]
     assert did(ended.lines, "parent") == [*range(count), *range(10**9, 10**9 + count, 50)]
+    assert (ended.status, ended.errors) == (0, "")
+
+
+# What a signal handler may do in the middle of a child's first enqueue, and how the child ends then.
+STRIKES = {
+    "enqueue": ("runs.append(Told.perform_async(101, 0))", 0),
+    "delay": ("runs.append(Told.perform_in(0, 101, 0))", 0),
+    "SIGTERM": ("os.kill(os.getpid(), signal.SIGTERM)", -15),
+}
+
+
+@pytest.mark.skipif(
+    sys.version_info < (3, 12), reason="CPython 3.11.7 itself can loop for ever under a profile function (DO_TRACING)"
+)
+@pytest.mark.parametrize(("strike", "status"), STRIKES.values(), ids=STRIKES)
+def test_a_childs_first_enqueue_interrupted_at_every_step(strike: str, status: int):
+    """Wherever the first enqueue of a process is interrupted, nothing is lost, and the shutdown leaves nothing behind."""
+    ended = forking(
+        f"""
+        package = os.path.dirname(inproc_jobs.__file__)
+
+        def descriptors():
+            return len(os.listdir("/proc/self/fd"))
+
+        def ours():
+            return [thread.name for thread in threading.enumerate() if thread.name.startswith("inproc_jobs")]
+
+        def child(step):
+            def profile(frame, event, argument):
+                # Where the interpreter looks for signals: as a function begins, and after each call.
+                if event == "c_call" or struck or not frame.f_code.co_filename.startswith(package):
+                    return
+                left[0] -= 1
+                if left[0] < 0:
+                    struck.append(f"{{frame.f_code.co_filename}}:{{frame.f_lineno}} {{event}}")
+                    {strike}
+
+            runs, struck, left, before = [], [], [step], descriptors()
+            sys.setprofile(profile)
+            try:
+                runs.append(Told.perform_async(100, 0))
+            finally:
+                sys.setprofile(None)
+            tell("accepted", len(runs), "in step", step)
+            if struck and {status}: pause(10)
+            if not all(run.wait(5) for run in runs): tell("lost one", *struck)
+            inproc_jobs.shutdown()
+            for _ in range(500):
+                if not ours(): break
+                pause(0.01)
+            if ours(): tell("left", *ours(), *struck)
+            if descriptors() != before + 2: tell("opened", descriptors() - before, *struck)  # 2: what signals are heard by
+            os._exit(0 if struck else 7)
+
+        for step in range(1000):
+            number = os.fork()
+            if number == 0: child(step)
+            status = os.waitstatus_to_exitcode(os.waitpid(number, 0)[1])
+            if status: tell("reaped", status)
+            if status == 7: break
+        tell("struck", step)
+        """,
+        timeout=60,
+    )
+
+    steps = int(ended.lines[-1].split()[2])
+    assert steps > 50
+    assert [line for line in ended.lines if line.startswith(("child lost", "child left", "child opened"))] == []
+    statuses = [line for line in ended.lines if line.startswith("parent reaped")]
+    assert statuses == [f"parent reaped {status}"] * steps * (status != 0) + ["parent reaped 7"]
+    accepted = sum(int(line.split()[2]) for line in ended.lines if line.startswith("child accepted"))
+    assert accepted <= len(did(ended.lines, "child"))
+    assert status or accepted == 2 * steps + 1 == len(did(ended.lines, "child"))
     assert (ended.status, ended.errors) == (0, "")
 
 
