@@ -443,8 +443,9 @@ class JobQueue(queue.Queue[Run[Any]]):
     def _withdraw_delayed(self, run: Run[Any], waiting: dict[Run[Any], Run[Any]], taken: list[object]) -> None:
         withdrawn = False
         try:
-            mover(waiting.pop, taken.append, run)()
-            self.timer.withdraw(run)
+            with suppress(KeyError):  # raised if a signal's handler has taken it
+                mover(waiting.pop, taken.append, run)()
+                self.timer.withdraw(run)
             withdrawn = True
         finally:
             if taken and not withdrawn:  # an error has struck: a drain would wait for a run that is no more

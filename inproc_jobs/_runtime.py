@@ -63,7 +63,7 @@ class Runtime:
         self._lock = threading.RLock()  # guards _queues and the five below
         self._queues: set[weakref.ref[JobQueue]] = set()
         self._closed = closed
-        self._stopping = False  # whether a shutdown is under way
+        self._stopping = 0  # the thread of the shutdown that is under way, if one is
         self._deadline = 0.0  # of the drain or shutdown under way, monotonic
         self._report: ShutdownReport | None = None
         self._stopped = threading.Condition(self._lock)
@@ -160,8 +160,9 @@ class Runtime:
         """Drain until *deadline* (monotonic), then refuse what is new and discard what is left.
 
         Idempotent and safe from any thread. A call during another's waits for that one, and brings its deadline forward
-        if it has an earlier one; inside a job it does not wait, for the other waits for the job.
+        if it has an earlier one; inside a job it does not wait, for the other waits for the job; nor within the other.
         """
+        me = threading.get_ident()
         ours = False
         try:
             with self._lock:
@@ -169,14 +170,15 @@ class Runtime:
                     return self._report
                 if self._stopping:
                     return self._join_shutdown(deadline)
-                ours = self._stopping = True
+                ours = True
+                self._stopping = me
                 self._deadline = deadline
             self._report = self._shut_down(deadline)
             return self._report
         finally:  # also when a Ctrl-C cuts it short: the next call then begins anew
             if ours:
                 with self._lock:
-                    self._stopping = False
+                    self._stopping = 0
                     self._deadline = 0.0
                     self._stopped.notify_all()
 
@@ -200,7 +202,8 @@ class Runtime:
     def _join_shutdown(self, deadline: float) -> ShutdownReport:
         if deadline < self._deadline:
             self.hurry(deadline)
-        if _run.current_run() is None:
+        # A signal's handler may have come into the other, or a receiver been called by it.
+        if _run.current_run() is None and self._stopping != threading.get_ident():
             while self._stopping:
                 self._stopped.wait(max(0.0, self._deadline + 1.0 - _clock.now()))
                 if _clock.now() > self._deadline + 1.0:
@@ -224,7 +227,8 @@ class Runtime:
                 return
             reopened = False
             try:
-                _process.over = self._closed = self._stopping = False
+                _process.over = self._closed = False
+                self._stopping = 0
                 self._report = None
                 self.timer.resume()
                 self.threads.resume()

@@ -10,6 +10,8 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from heapq import heapify, heappop, heappush
+from itertools import compress
+from operator import itemgetter, not_
 from typing import Any
 
 from . import _clock, _lifecycle, _report
@@ -61,6 +63,8 @@ class Timer:
             self.inserted = number = self.inserted + 1
             entry = (when, number, function, argument)
             heappush(heap, entry)
+            if not heap:  # a signal's handler has stopped the timer meanwhile
+                return
             if heap[0] is entry:
                 self._changed.notify()
             if not self._alive or (self._thread is None and self._is_lost()):
@@ -104,19 +108,19 @@ class Timer:
 
     def _clear_out(self) -> None:
         if len(self._void) * 2 > self.size():
+            void = self._void.copy()  # a signal's handler may add to it
             for heap in (self._delays, self._moments):
-                heap[:] = [entry for entry in heap if entry[3] not in self._void]
-                heapify(heap)
-            self._void.clear()
+                _drop(heap, 3, void)
+            self._void -= void
 
     def take(self, function: Callable[[Any], object]) -> list[Any]:
         """Take out every call of *function* and return the arguments, the earliest first."""
         with self._lock:
             taken = []
             for heap in (self._delays, self._moments):
-                taken += sorted(entry for entry in heap if entry[2] is function)
-                heap[:] = filter(lambda entry: entry[2] is not function, heap)
-                heapify(heap)
+                earliest = sorted(entry for entry in heap.copy() if entry[2] is function)
+                _drop(heap, 1, {entry[1] for entry in earliest})
+                taken += earliest
             return [entry[3] for entry in taken]
 
     def pending(self, function: Callable[[Any], object], deadline: float) -> bool:
@@ -268,11 +272,22 @@ class Timer:
         return min(waits)
 
 
+def _drop(heap: list[Entry], place: int, values: set[Any]) -> None:
+    """Take those out of *heap* that have one of *values* at *place*.
+
+    C code goes through the heap: a signal's handler, or a ``__del__``, inserts nothing meanwhile, which would be lost.
+    """
+    unwanted = map(values.__contains__, map(itemgetter(place), heap))
+    heap[:] = compress(heap, map(not_, unwanted))
+    heapify(heap)
+
+
 def _until(heap: list[Entry], limit: float) -> Iterator[Entry]:
     """Give the part of *heap* that is due by *limit*, in no order, and look no further."""
     places = [0]
     while places:
         place = places.pop()
-        if place < len(heap) and heap[place][0] <= limit:
-            yield heap[place]
-            places += (2 * place + 1, 2 * place + 2)
+        for entry in heap[place : place + 1]:  # none past the end, which a signal's handler may have moved
+            if entry[0] <= limit:
+                yield entry
+                places += (2 * place + 1, 2 * place + 2)

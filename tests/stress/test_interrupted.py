@@ -14,6 +14,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -111,6 +112,39 @@ def test_enqueues_in_a_signal_handler(max_queue: int, announced: bool):
     assert stats.rejected == len(refused)
 
 
+def test_delays_in_a_signal_handler_beside_cancels():
+    """A timer signal interrupts 20,000 cancels of delayed runs, its handler delays runs of its own: none is lost."""
+    total = 20_000 * SCALE
+    by_handler: list[Run[None]] = []
+
+    class Cancelled(Job, max_queue=1_000_000, name="cancelled"):
+        def perform(self, number: int) -> None:
+            performed.put(number)
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        by_handler.append(Cancelled.perform_in(0.001, len(by_handler)))
+        if not over:
+            signal.setitimer(signal.ITIMER_REAL, 0.00002 + len(by_handler) % 50 * 1e-6)  # sooner, it interrupts itself
+
+    over: list[bool] = []
+    inproc_jobs.configure(max_scheduled=2 * total)
+    waiting = [Cancelled.perform_in(600, -1) for _ in range(total)]
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.0001)
+        cancelled = [run.cancel() for run in waiting]
+    finally:
+        over.append(True)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    ended = [run.wait(TIMEOUT) for run in by_handler]
+
+    assert len(by_handler) > 100
+    assert all(cancelled)
+    assert all(ended), f"{ended.count(False)} of {len(ended)} never came due"
+    assert sorted(ran()) == list(range(len(by_handler)))
+
+
 class Enqueueing:
     """Part of a cycle; enqueues when the collector finds it, in the middle of whatever runs then."""
 
@@ -157,9 +191,34 @@ def test_enqueues_in_finalizers(announced: bool):
     assert inproc_jobs.stats()["finalized"].succeeded == 2 * total
 
 
-@pytest.mark.skipif(
+needs_profile = pytest.mark.skipif(
     sys.version_info < (3, 12), reason="CPython 3.11.7 itself can loop for ever under a profile function (DO_TRACING)"
 )
+
+
+def interrupted(step: int, operation: Callable[[], object], strike: Callable[[], object]) -> str:
+    """Call *operation*, and *strike* at its step-th step in this package; return where that was, if it came so far."""
+    left = [step]
+    struck: list[str] = []
+
+    def profile(frame: FrameType, event: str, argument: Any) -> None:
+        # Where the interpreter looks for signals: as a function begins, and after each call.
+        if event == "c_call" or struck or not frame.f_code.co_filename.startswith(PACKAGE):
+            return
+        if left[0] == 0:
+            struck.append(f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno} {event}")
+            strike()
+        left[0] -= 1
+
+    sys.setprofile(profile)
+    try:
+        operation()
+    finally:
+        sys.setprofile(None)
+    return "".join(struck)
+
+
+@needs_profile
 @pytest.mark.parametrize("announced", [False, True], ids=["no receiver", "a receiver"])
 @pytest.mark.parametrize("delay", [None, 0.0], ids=["at once", "delayed"])
 @pytest.mark.parametrize("first", [True, False], ids=["the first", "a later one"])
@@ -188,8 +247,6 @@ def test_an_enqueue_at_every_step_of_an_enqueue(first: bool, delay: float | None
 
 def after_an_enqueue_at(step: int, *, first: bool, delay: float | None) -> tuple[str, str]:
     """Enqueue inside an enqueue, at its step-th step in this package; return where, and what is wrong."""
-    left = [step]
-    struck: list[str] = []
 
     class Nested(Job, workers=1, name=f"nested-{step}-{first}-{delay}-{bool(signals.job_enqueued.receivers)}"):
         def perform(self) -> None:
@@ -198,24 +255,10 @@ def after_an_enqueue_at(step: int, *, first: bool, delay: float | None) -> tuple
     def enqueue() -> Run[None]:
         return Nested.perform_async() if delay is None else Nested.perform_in(delay)
 
-    def profile(frame: FrameType, event: str, argument: Any) -> None:
-        # Where the interpreter looks for signals: as a function begins, and after each call.
-        if event == "c_call" or struck or not frame.f_code.co_filename.startswith(PACKAGE):
-            return
-        if left[0] == 0:
-            struck.append(f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno} {event}")
-            runs.append(enqueue())
-        left[0] -= 1
-
     runs: list[Run[None]] = []
     if not first:
         assert Nested.perform_async().wait(TIMEOUT)
-    sys.setprofile(profile)
-    try:
-        run = enqueue()
-    finally:
-        sys.setprofile(None)
-    runs.append(run)
+    struck = interrupted(step, lambda: runs.append(enqueue()), lambda: runs.append(enqueue()))
     ended = [run.wait(5) for run in runs]
     inproc_jobs.drain(5)
 
@@ -227,7 +270,62 @@ def after_an_enqueue_at(step: int, *, first: bool, delay: float | None) -> tuple
         "" if stats.succeeded == count else f"{stats.succeeded} of {count} counted",
         "" if stats.scheduled == stats.queued == 0 else f"left: {stats}",
     ]
-    return "".join(struck), ", ".join(filter(None, wrong))
+    return struck, ", ".join(filter(None, wrong))
+
+
+@needs_profile
+@pytest.mark.parametrize("strike", ["cancel", "shutdown"])
+@pytest.mark.parametrize("operation", ["delay", "cancel", "drain"])
+def test_a_delayed_run_ended_at_every_step(operation: str, strike: str, quiet_deaths: None):
+    """A handler that cancels or shuts down in the middle of anything leaves it in order, and each run ends once."""
+
+    class Ended(Job, name=f"ended-{operation}-{strike}"):
+        def perform(self) -> None:
+            performed.put(1)
+
+    runs: list[Run[None]] = []
+
+    def delay() -> None:
+        with suppress(inproc_jobs.errors.ShutdownError):
+            runs.append(Ended.perform_in(600))
+
+    operations: dict[str, Callable[[], object]] = {
+        "delay": delay,
+        "cancel": lambda: runs[-1].cancel(),
+        "drain": lambda: inproc_jobs.drain(0),
+    }
+    strikes: dict[str, Callable[[], object]] = {
+        "cancel": lambda: runs[-1].cancel(),
+        "shutdown": lambda: inproc_jobs.shutdown(0),
+    }
+    closed: list[object] = []
+
+    def heard(sender: object, *, run: Run[None], **extra: object) -> None:
+        closed.append(run.id)
+
+    for announcement in (signals.job_cancelled, signals.job_discarded):
+        announcement.connect(heard)
+    steps = 0
+    try:
+        while True:
+            delay()
+            struck = interrupted(steps, operations[operation], strikes[strike])
+            inproc_jobs.restart()
+            for run in runs:
+                run.cancel()
+
+            assert all(run.wait(0) for run in runs), struck
+            assert sorted(closed) == sorted({run.id for run in runs}), struck
+            assert inproc_jobs.drain(5), struck
+            assert inproc_jobs.stats()[f"ended-{operation}-{strike}"].scheduled == 0, struck
+            if not struck:
+                break
+            steps += 1
+    finally:
+        for announcement in (signals.job_cancelled, signals.job_discarded):
+            announcement.disconnect(heard)
+
+    assert steps > 10
 
 
 class Interruption(BaseException):

@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 from gates import until
 
-from inproc_jobs import Job, RunState, ShutdownReport, configure, current_run, drain, restart, shutdown, stats
+from inproc_jobs import Job, RunState, ShutdownReport, configure, current_run, drain, restart, shutdown, signals, stats
 from inproc_jobs.errors import RejectedError, ShutdownError
 
 WAIT = 10.0  # seconds
@@ -292,6 +292,26 @@ def test_shutdown_inside_a_job_does_not_wait_for_that_job():
     assert (state, discarded) == (RunState.SUCCEEDED, [])
     assert elapsed < 4
     assert run.state is RunState.SUCCEEDED
+
+
+def test_a_shutdown_within_a_shutdown_does_not_wait_for_it():
+    """A receiver calls it, or a signal's handler that has interrupted the other: each would wait for the other."""
+    within = []
+
+    def heard(sender: object, **extra: object) -> None:
+        within.append(shutdown(60))
+
+    signals.shutdown_started.connect(heard)
+    try:
+        stopping = threading.Thread(target=shutdown, args=(60,), daemon=True)
+        stopping.start()
+        stopping.join(10)
+        stuck = stopping.is_alive()
+    finally:
+        signals.shutdown_started.disconnect(heard)
+
+    assert not stuck
+    assert within == [ShutdownReport(0, 0, [], 0.0)]
 
 
 def test_shutdown_inside_two_jobs_at_once_ends(make_gate):
