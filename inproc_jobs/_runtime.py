@@ -227,14 +227,15 @@ class Runtime:
                 return
             reopened = False
             try:
-                _process.over = self._closed = False
-                self._stopping = 0
-                self._report = None
-                self.timer.resume()
-                self.threads.resume()
-                for queue in self.queues():
-                    queue.reopen()
-                reopened = True
+                while not reopened:
+                    _process.over = self._closed = False
+                    self._stopping = 0
+                    self._report = None
+                    self.timer.resume()
+                    self.threads.resume()
+                    for queue in self.queues():
+                        queue.reopen()
+                    reopened = self._report is None  # else a signal's handler has shut down meanwhile
             finally:
                 self._closed = not reopened  # if an error has struck, the next call does it all
 

@@ -54,6 +54,33 @@ def raise_in(thread: int, error: type[BaseException]) -> None:
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(error))
 
 
+needs_profile = pytest.mark.skipif(
+    sys.version_info < (3, 12), reason="CPython 3.11.7 itself can loop for ever under a profile function (DO_TRACING)"
+)
+
+
+def interrupted(step: int, operation: Callable[[], object], strike: Callable[[], object]) -> str:
+    """Call *operation*, and *strike* at its step-th step in this package; return where that was, if it came so far."""
+    left = [step]
+    struck: list[str] = []
+
+    def profile(frame: FrameType, event: str, argument: Any) -> None:
+        # Where the interpreter looks for signals: as a function begins, and after each call.
+        if event == "c_call" or struck or not frame.f_code.co_filename.startswith(PACKAGE):
+            return
+        if left[0] == 0:
+            struck.append(f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno} {event}")
+            strike()
+        left[0] -= 1
+
+    sys.setprofile(profile)
+    try:
+        operation()
+    finally:
+        sys.setprofile(None)
+    return "".join(struck)
+
+
 @pytest.mark.parametrize("announced", [False, True], ids=["no receiver", "a receiver"])
 @pytest.mark.parametrize("max_queue", [1_000_000, 300], ids=["a long queue", "a short queue"])
 def test_enqueues_in_a_signal_handler(max_queue: int, announced: bool):
@@ -145,6 +172,30 @@ def test_delays_in_a_signal_handler_beside_cancels():
     assert sorted(ran()) == list(range(len(by_handler)))
 
 
+@needs_profile
+def test_a_shutdown_at_every_step_of_a_restart(quiet_deaths: None):
+    """A handler that shuts down in the middle of a restart comes before it or after it; the next restart opens all."""
+
+    class After(Job, name="after a restart"):
+        def perform(self) -> None:
+            performed.put(1)
+
+    steps = 0
+    while True:
+        After.perform_async()
+        inproc_jobs.shutdown(TIMEOUT)
+        struck = interrupted(steps, inproc_jobs.restart, lambda: inproc_jobs.shutdown(0))
+        inproc_jobs.restart()
+
+        assert After.perform_async().wait(5), struck
+        assert After.perform_in(0).wait(5), struck
+        if not struck:
+            break
+        steps += 1
+
+    assert steps > 5
+
+
 class Enqueueing:
     """Part of a cycle; enqueues when the collector finds it, in the middle of whatever runs then."""
 
@@ -189,33 +240,6 @@ def test_enqueues_in_finalizers(announced: bool):
     assert settled
     assert len(seen) == len(set(seen)) == 2 * total
     assert inproc_jobs.stats()["finalized"].succeeded == 2 * total
-
-
-needs_profile = pytest.mark.skipif(
-    sys.version_info < (3, 12), reason="CPython 3.11.7 itself can loop for ever under a profile function (DO_TRACING)"
-)
-
-
-def interrupted(step: int, operation: Callable[[], object], strike: Callable[[], object]) -> str:
-    """Call *operation*, and *strike* at its step-th step in this package; return where that was, if it came so far."""
-    left = [step]
-    struck: list[str] = []
-
-    def profile(frame: FrameType, event: str, argument: Any) -> None:
-        # Where the interpreter looks for signals: as a function begins, and after each call.
-        if event == "c_call" or struck or not frame.f_code.co_filename.startswith(PACKAGE):
-            return
-        if left[0] == 0:
-            struck.append(f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno} {event}")
-            strike()
-        left[0] -= 1
-
-    sys.setprofile(profile)
-    try:
-        operation()
-    finally:
-        sys.setprofile(None)
-    return "".join(struck)
 
 
 @needs_profile
