@@ -227,17 +227,23 @@ class Runtime:
                 return
             reopened = False
             try:
-                while not reopened:
-                    _process.over = self._closed = False
-                    self._stopping = 0
-                    self._report = None
-                    self.timer.resume()
-                    self.threads.resume()
-                    for queue in self.queues():
-                        queue.reopen()
-                    reopened = self._report is None  # else a signal's handler has shut down meanwhile
+                self._reopen()
+                reopened = True
             finally:
-                self._closed = not reopened  # if an error has struck, the next call does it all
+                # If an error has struck, the next call does it all; and so where a signal's handler has just shut down.
+                self._closed = not reopened or self._report is not None
+
+    def _reopen(self) -> None:
+        reopened = False
+        while not reopened:
+            _process.over = self._closed = False
+            self._stopping = 0
+            self._report = None
+            self.timer.resume()
+            self.threads.resume()
+            for queue in self.queues():
+                queue.reopen()
+            reopened = self._report is None  # else a signal's handler has shut down meanwhile
 
     def _close(self) -> None:
         with self._lock:
