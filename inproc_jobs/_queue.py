@@ -216,14 +216,17 @@ class JobQueue(queue.Queue[Run[Any]]):
                     raise self._too_many_scheduled()
                 if self._qsize() >= self.maxsize:
                     make_room()
-                if not announced:
-                    self._put(item)
-                    self.nudge()
-                    return
                 # Announced before it is in, or a worker could send job_started first. Receivers are called without the
                 # lock, so the run only holds its place meanwhile.
-                self._announcing[item] = item
-            self._put_announced(item)
+                if announced:
+                    self._announcing[item] = item
+                else:
+                    self._put(item)
+            # Not under the lock: this one takes the timer's, under which a finalizer may enqueue in another thread.
+            if announced:
+                self._put_announced(item)
+            else:
+                self.nudge()
         finally:
             if item in self._announcing:  # an error has struck somewhere above
                 self._let_in(item)
@@ -279,10 +282,11 @@ class JobQueue(queue.Queue[Run[Any]]):
             late = self.swept
             if not late:
                 mover(self._announcing.pop, self._level(run).append, run)()
-                self.nudge()
         if late:
             self.discard(run)
             del self._announcing[run]
+        else:
+            self.nudge()
 
     def nudge(self) -> None:
         """See that a worker comes if a run waits and the queue may have one more."""

@@ -144,7 +144,7 @@ def test_delays_in_a_signal_handler_beside_cancels():
     total = 20_000 * SCALE
     by_handler: list[Run[None]] = []
 
-    class Cancelled(Job, max_queue=1_000_000, name="cancelled"):
+    class Cancelled(Job, max_queue=1_000_000, name="cancelled beside delays"):
         def perform(self, number: int) -> None:
             performed.put(number)
 
