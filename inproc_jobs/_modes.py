@@ -36,13 +36,13 @@ class HeldTimer(Timer):
         if function is not readmit:
             super().insert(when, function, argument)
             return
-        with self._lock:
+        with self.lock:
             monotonic_when = when - (_clock.wall() - _clock.now() if isinstance(when, _clock.Moment) else 0.0)
             self.inserted += 1
             heappush(self._held, (monotonic_when, self.inserted, argument))
 
     def withdraw(self, argument: Any) -> None:
-        with self._lock:
+        with self.lock:
             kept = list(filter(lambda entry: entry[2] is not argument, self._held))
             if len(kept) == len(self._held):
                 super().withdraw(argument)
@@ -51,7 +51,7 @@ class HeldTimer(Timer):
     def take(self, function: Callable[[Any], object]) -> list[Any]:
         if function is not readmit:
             return super().take(function)
-        with self._lock:
+        with self.lock:
             held, self._held = sorted(self._held), []
         return [run for _, _, run in held]
 
@@ -61,17 +61,17 @@ class HeldTimer(Timer):
     def next_due(self, function: Callable[[Any], object]) -> float | None:
         if function is not readmit:
             return super().next_due(function)
-        with self._lock:
+        with self.lock:
             return max(0.0, self._held[0][0] - _clock.now()) if self._held else None
 
     def advance(self, seconds: float) -> None:
         super().advance(seconds)
-        with self._lock:
+        with self.lock:
             self._held[:] = [(when - seconds, number, run) for when, number, run in self._held]
 
     def release(self, *, until: float | None = None) -> bool:
         """Let the next run in that is due by *until* (monotonic), or whenever; return whether there was one."""
-        with self._lock:
+        with self.lock:
             if not self._held or (until is not None and self._held[0][0] > until):
                 return False
             run = heappop(self._held)[2]

@@ -49,7 +49,7 @@ class JobQueue(queue.Queue[Run[Any]]):
     def __init__(self, definition: Definition, *, threads: Threads, timer: Timer, pid: int, prefix: str) -> None:
         super().__init__(definition.options.max_queue)
         # In place of the base class's lock, which is not reentrant.
-        self.mutex: Any = threading.RLock()  # guards the counts, the flags and what is let in
+        self.mutex: Any = timer.lock  # guards the counts, the flags and what is let in
         self.not_empty: threading.Condition = threading.Condition(self.mutex)
         self.not_full: threading.Condition = threading.Condition(self.mutex)
         self.all_tasks_done: threading.Condition = threading.Condition(self.mutex)
@@ -222,7 +222,6 @@ class JobQueue(queue.Queue[Run[Any]]):
                     self._announcing[item] = item
                 else:
                     self._put(item)
-            # Not under the lock: this one takes the timer's, under which a finalizer may enqueue in another thread.
             if announced:
                 self._put_announced(item)
             else:

@@ -69,9 +69,8 @@ class Threads:
         self.max_threads: int = max_threads
         # None asks the threads to end, if they are to. Looked up here: gevent may have put its own in place meanwhile.
         self.ready: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
-        self.changed: threading.Condition = threading.Condition(
-            threading.RLock()
-        )  # told when a queue may have gone quiet, if watched
+        # Told when a queue may have gone quiet, if watched.
+        self.changed: threading.Condition = threading.Condition(timer.lock)
         self.watchers: int = 0
         self.watches: dict[Any, Any] = {}  # by run: the eye on its attempt, where it has a timeout
         self._timer = timer

@@ -36,12 +36,16 @@ class Timer:
     it is made once more. A call must not block, and must do no harm if it is made twice.
     ``insert`` never blocks on a thread's start and may be called from a signal handler or a ``__del__`` that
     interrupted another ``insert``.
+
+    Its ``lock`` is that of the queues, the threads and the runtime, too. Of two locks one would be taken inside of the
+    other, and a finalizer that the collector calls under the inner one, and that enqueues, would want the outer one:
+    then this thread and the one that has the outer stand for ever.
     """
 
     def __init__(self, limit: int) -> None:
         self.limit: int = limit
-        self._lock = threading.RLock()  # guards all below; reentrant: see above
-        self._changed = threading.Condition(self._lock)
+        self.lock: Any = threading.RLock()  # guards all below; reentrant: see above
+        self._changed = threading.Condition(self.lock)
         self.inserted: int = 0  # calls asked for so far
         self.after_call: Callable[[], object] = int  # called after each call
         self.counted: Callable[[], int] = self.size  # how many of the pending calls the limit is for
@@ -57,7 +61,7 @@ class Timer:
     def insert(self, when: float, function: Callable[[Any], object], argument: Any) -> None:
         """Have ``function(argument)`` called at *when*, in monotonic seconds or a Moment of the wall clock."""
         heap = self._moments if type(when) is Moment else self._delays
-        with self._lock:
+        with self.lock:
             if self._stopped:
                 return
             self.inserted = number = self.inserted + 1
@@ -72,7 +76,7 @@ class Timer:
 
     def revive(self) -> bool:
         """See that the thread lives if a call is pending; return False if none is to be had."""
-        with self._lock:
+        with self.lock:
             if not (self._delays or self._moments):
                 return True
             if not self._alive or (self._thread is None and self._is_lost()):
@@ -102,7 +106,7 @@ class Timer:
 
     def withdraw(self, argument: Any) -> None:
         """Have the call with *argument* not made; the heap is cleared out once half of it is void."""
-        with self._lock:
+        with self.lock:
             self._void.add(argument)
             self._clear_out()
 
@@ -115,7 +119,7 @@ class Timer:
 
     def take(self, function: Callable[[Any], object]) -> list[Any]:
         """Take out every call of *function* and return the arguments, the earliest first."""
-        with self._lock:
+        with self.lock:
             taken = []
             for heap in (self._delays, self._moments):
                 earliest = sorted(entry for entry in heap.copy() if entry[2] is function)
@@ -125,7 +129,7 @@ class Timer:
 
     def pending(self, function: Callable[[Any], object], deadline: float) -> bool:
         """Return whether *function* is being called, or will be until *deadline* (monotonic)."""
-        with self._lock:
+        with self.lock:
             if self._calling is not None and self._calling[2] is function:
                 return True
             shift = _clock.wall() - _clock.now()
@@ -137,7 +141,7 @@ class Timer:
 
     def next_due(self, function: Callable[[Any], object]) -> float | None:
         """Return the seconds until *function* is called next, or None if it is not to be."""
-        with self._lock:
+        with self.lock:
             waits = (
                 max(0.0, entry[0] - now)
                 for heap, now in ((self._delays, _clock.now()), (self._moments, _clock.wall()))
@@ -148,7 +152,7 @@ class Timer:
 
     def advance(self, seconds: float) -> None:
         """Bring every pending call forward by *seconds*, as if so much time had passed; for tests."""
-        with self._lock:
+        with self.lock:
             for heap in (self._delays, self._moments):
                 heap[:] = [(when - seconds, *rest) for when, *rest in heap]  # still a heap
             self._changed.notify()
@@ -158,7 +162,7 @@ class Timer:
 
         Waits for it until *deadline* (monotonic).
         """
-        with self._lock:
+        with self.lock:
             for heap in (self._delays, self._moments):
                 heap.clear()
             self._void.clear()
@@ -200,7 +204,7 @@ class Timer:
             self._end()  # once more, for an error may have struck the first
 
     def _serve(self) -> None:
-        with self._lock:
+        with self.lock:
             if self._thread is not None:  # started twice, because it was taken for lost
                 return
             self._thread = threading.current_thread()
@@ -210,7 +214,7 @@ class Timer:
             del entry
 
     def _end(self) -> None:
-        with self._lock:
+        with self.lock:
             if self._alive and self._thread in (None, threading.current_thread()):
                 if self._calling is not None:  # it died of a MemoryError
                     self._again((_clock.now(), *self._calling[1:]))  # its own time may be the wall clock's
@@ -229,12 +233,12 @@ class Timer:
         self.after_call()
 
     def _again(self, entry: Entry) -> None:
-        with self._lock:
+        with self.lock:
             heappush(self._delays, entry)
 
     def _next(self) -> Entry | None:
         """Wait for the next call and take it out; None after some idle seconds, or when told to stop."""
-        with self._lock:
+        with self.lock:
             idle_deadline = _clock.now() + LINGER
             while True:
                 entry = self._due()
@@ -249,7 +253,7 @@ class Timer:
 
     def _due(self) -> Entry | None:
         """Take out the next call that is due."""
-        with self._lock:
+        with self.lock:
             return self._pop_due(self._delays, _clock.now()) or self._pop_due(self._moments, _clock.wall())
 
     def _pop_due(self, heap: list[Entry], now: float) -> Entry | None:

@@ -13,14 +13,15 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import pytest
+from gates import until
 
 import inproc_jobs
 from inproc_jobs import Job, Retry, Run, RunState, signals
@@ -207,39 +208,84 @@ class Enqueueing:
         self.enqueue()
 
 
+@contextmanager
+def collected_often() -> Iterator[None]:
+    """Have the collector come at any moment, in any thread."""
+    threshold, interval = gc.get_threshold(), sys.getswitchinterval()
+    gc.freeze()  # the collections are to be many, and quick
+    gc.set_threshold(7, 2, 2)
+    sys.setswitchinterval(1e-5)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(interval)
+        gc.set_threshold(*threshold)
+        gc.unfreeze()
+
+
 @pytest.mark.parametrize("announced", [False, True], ids=["no receiver", "a receiver"])
 def test_enqueues_in_finalizers(announced: bool):
     """20,000 finalizers enqueue, called by the collector in the middle of enqueues: no deadlock, none is lost."""
     total = 20_000 * SCALE
-    own = iter(range(10**9, 2 * 10**9))
+    own: list[Run[None]] = []
 
     class Finalized(Job, workers=2, max_queue=1_000_000, name="finalized"):
+        def perform(self, number: int) -> None:
+            performed.put(number)
+
+    def finalized() -> None:
+        own.append(Finalized.perform_async(-1))
+
+    def heard(sender: object, **extra: object) -> None:
+        pass
+
+    if announced:
+        signals.job_enqueued.connect(heard)
+    with collected_often():
+        for number in range(total):
+            Enqueueing(finalized)
+            Finalized.perform_async(number)
+    until(lambda: gc.collect() >= 0 and len(own) == total)  # it does nothing while another thread's goes on
+    settled = inproc_jobs.drain(TIMEOUT)
+    signals.job_enqueued.disconnect(heard)
+
+    seen = ran()
+    assert settled
+    assert sorted(seen) == [-1] * total + list(range(total))
+    assert inproc_jobs.stats()["finalized"].succeeded == 2 * total
+
+
+def test_enqueues_in_finalizers_beside_delays_and_cancels():
+    """Finalizers enqueue, called by the collector in the middle of delays, cancels and what the timer's thread does."""
+    total = 5_000 * SCALE
+    own: list[Run[None]] = []
+
+    class Beside(Job, workers=2, max_queue=1_000_000, name="finalized beside delays"):
         def perform(self, number: int) -> None:
             performed.put(number)
 
     def heard(sender: object, **extra: object) -> None:
         pass
 
-    threshold = gc.get_threshold()
-    if announced:
-        signals.job_enqueued.connect(heard)
-    gc.freeze()  # the collections are to be many, and quick
-    gc.set_threshold(7, 2, 2)
-    try:
+    def finalized() -> None:
+        own.append(Beside.perform_async(-1))
+
+    signals.job_enqueued.connect(heard)  # so that each takes the lock
+    cancelled = []
+    with collected_often():
         for number in range(total):
-            Enqueueing(lambda: Finalized.perform_async(next(own)))
-            Finalized.perform_async(number)
-    finally:
-        gc.set_threshold(*threshold)
-        gc.unfreeze()
-    gc.collect()
+            Enqueueing(finalized)
+            Beside.perform_in(0.0, number)
+            cancelled.append(Beside.perform_in(600, -2).cancel())
+    until(lambda: gc.collect() >= 0 and len(own) == total)  # as above
     settled = inproc_jobs.drain(TIMEOUT)
     signals.job_enqueued.disconnect(heard)
 
     seen = ran()
     assert settled
-    assert len(seen) == len(set(seen)) == 2 * total
-    assert inproc_jobs.stats()["finalized"].succeeded == 2 * total
+    assert all(cancelled)
+    assert sorted(seen) == [-1] * total + list(range(total))
+    assert inproc_jobs.stats()["finalized beside delays"].succeeded == 2 * total
 
 
 @needs_profile

@@ -468,6 +468,8 @@ def test_after_a_restart_an_enqueue_takes_no_lock_again():
     Passing.perform_async().wait(WAIT)
     shutdown(WAIT)
     restart()
+    Passing.perform_async().wait(WAIT)  # for the start of a thread it does
+    until(lambda: not Passing.__job__.queue.threads.at_work())
     runs: list[object] = []
 
     with Passing.__job__.queue.mutex:
