@@ -60,13 +60,13 @@ class Runtime:
     def __init__(self, settings: Settings, *, closed: bool = False) -> None:
         self.pid: int = os.getpid()
         self.prefix: str = os.urandom(3).hex()
+        self.timer: Timer = self.timer_class(settings.max_scheduled)
+        self._lock = self.timer.lock  # guards _queues and the five below
         self._queues: set[weakref.ref[JobQueue]] = set()
         self._closed = closed
         self._stopping = 0  # the thread of the shutdown that is under way, if one is
         self._deadline = 0.0  # of the drain or shutdown under way, monotonic
         self._report: ShutdownReport | None = None
-        self.timer: Timer = self.timer_class(settings.max_scheduled)
-        self._lock = self.timer.lock  # guards what is above
         self._stopped = threading.Condition(self._lock)
         self.threads: Threads = self.threads_class(self.timer, settings.max_threads)
         self.timer.after_call = self.threads.tell
