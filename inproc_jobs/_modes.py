@@ -26,8 +26,6 @@ TIMEOUT = 10.0  # seconds that real() and travel() wait for runs to end
 class HeldTimer(Timer):
     """Holds runs back, delayed ones and retries, until they are asked for. Other calls are made as ever."""
 
-    inserted: int
-
     def __init__(self, limit: int) -> None:
         super().__init__(limit)
         self._held: list[tuple[float, int, Run[Any]]] = []  # a heap by monotonic seconds
@@ -38,8 +36,8 @@ class HeldTimer(Timer):
             return
         with self.lock:
             monotonic_when = when - (_clock.wall() - _clock.now() if isinstance(when, _clock.Moment) else 0.0)
-            self.inserted += 1
-            heappush(self._held, (monotonic_when, self.inserted, argument))
+            self._inserted += 1
+            heappush(self._held, (monotonic_when, self._inserted, argument))
 
     def withdraw(self, argument: Any) -> None:
         with self.lock:

@@ -114,12 +114,8 @@ class Runtime:
     def quiet(self, deadline: float) -> bool:
         """Return whether nothing is left to do that could be done until *deadline* (monotonic)."""
         me = threading.get_ident()
-        inserted = self.timer.inserted
-        return (
-            not self.timer.pending(readmit, deadline)
-            and all(queue.quiet(me) for queue in self.queues())
-            and self.timer.inserted == inserted  # else a run may have gone from a worker to the timer between the looks
-        )
+        with self._lock:  # or a run could go from a worker to the timer between the looks
+            return not self.timer.pending(readmit, deadline) and all(queue.quiet(me) for queue in self.queues())
 
     def drain(self, deadline: float) -> bool:
         """Wait until every accepted run has settled, those included that are enqueued meanwhile.

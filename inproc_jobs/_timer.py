@@ -46,7 +46,7 @@ class Timer:
         self.limit: int = limit
         self.lock: Any = threading.RLock()  # guards all below; reentrant: see above
         self._changed = threading.Condition(self.lock)
-        self.inserted: int = 0  # calls asked for so far
+        self._inserted = 0  # calls asked for so far
         self.after_call: Callable[[], object] = int  # called after each call
         self.counted: Callable[[], int] = self.size  # how many of the pending calls the limit is for
         self._calling: Entry | None = None
@@ -64,7 +64,7 @@ class Timer:
         with self.lock:
             if self._stopped:
                 return
-            self.inserted = number = self.inserted + 1
+            self._inserted = number = self._inserted + 1
             entry = (when, number, function, argument)
             heappush(heap, entry)
             if not heap:  # a signal's handler has stopped the timer meanwhile

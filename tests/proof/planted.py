@@ -65,10 +65,10 @@ BUGS = {
         "                if self.quiet(deadline):\n                    break\n                with threads.changed:\n",
         "two_drains",
     ),
-    "a run that goes from a worker to the timer is overlooked": Bug(
-        "_runtime",
-        "            and self.timer.inserted == inserted",
-        "            and True",
+    "a run that goes from the timer to a worker is overlooked": Bug(
+        "_timer",
+        "            if self._calling is not None and self._calling[2] is function:\n",
+        "            if False:\n",
         "timer_against_drain",
     ),
     "a thread that ends does not look what is ready": Bug(
