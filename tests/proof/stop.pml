@@ -38,13 +38,14 @@ bool cancels; /* the first run is cancelled, at any time */
 
 mtype = { queued, running, retrying, succeeded, failed, discarded, cancelled };
 
+bool mutex; /* the one lock of the runtime */
+
 /* The queue. */
 chan level = [RUNS + 1] of { byte }; /* the runs that wait */
 byte permits;                        /* those at home */
 byte announcing;
 bool easy = true, closed, swept;
 bool is_retrying;
-bool mutex;
 
 /* The threads. */
 byte ready; /* permits on the ready list */
@@ -54,11 +55,10 @@ bool threads_stopped;
 
 /* The timer. */
 bool in_heap, calling;
-byte inserted;
 
 /* The shutdown. */
 byte watchers;
-bool changed, woken; /* the condition: its lock, and whether it was notified */
+bool woken;          /* whether the drain was notified */
 bool deadline;       /* whether it has passed */
 bool stopped;        /* whether the shutdown has returned */
 
@@ -71,7 +71,7 @@ bool accepted[RUNS], refused[RUNS];
 bool told_to_stop; /* the first run */
 bool early[RUNS]; /* accepted before the closing, in a search that is not hurried */
 
-inline lock(which) { !which -> which = true }
+inline lock() { !mutex -> mutex = true }
 
 /* Run._close: whoever deletes _open closes the run. JobQueue.discard adds it to the report. */
 inline close(item, how, won) {
@@ -120,7 +120,7 @@ inline nudge() {
 /* Threads.tell. */
 inline tell() {
 	if
-	:: watchers > 0 -> atomic { !changed -> woken = true }
+	:: watchers > 0 -> atomic { !mutex -> woken = true }
 	:: else
 	fi
 }
@@ -168,9 +168,9 @@ inline enqueue(item, late, won) {
 /* JobQueue.put. */
 inline put(item) {
 	if
-	:: atomic { !mutex && !closed -> mutex = true; level!item };
+	:: atomic { !mutex && !closed -> level!item };
 		nudge();
-		atomic { accept(item); mutex = false }
+		accept(item)
 	:: atomic { !mutex && closed -> refused[item] = true }
 	fi
 }
@@ -179,10 +179,10 @@ inline put(item) {
 inline put_announced(item, won) {
 	if
 	:: atomic { !mutex && !closed -> announcing++ };
-		atomic { lock(mutex); announcing-- };
+		atomic { lock(); announcing-- };
 		if
 		:: swept -> mutex = false; close(item, discarded, won)
-		:: else -> level!item; nudge(); mutex = false
+		:: else -> level!item; mutex = false; nudge()
 		fi;
 		accept(item)
 	:: atomic { !mutex && closed -> refused[item] = true }
@@ -203,7 +203,7 @@ inline retry(item, kept) {
 		!mutex;
 		kept = !swept && !told_to_stop;
 		if
-		:: kept -> state[item] = retrying; is_retrying = true; in_heap = true; inserted++
+		:: kept -> state[item] = retrying; is_retrying = true; in_heap = true
 		:: else
 		fi
 	}
@@ -276,7 +276,7 @@ end_idle:
 
 /* JobQueue.come_back. */
 inline come_back(item, late, won) {
-	atomic { lock(mutex); late = swept };
+	atomic { lock(); late = swept };
 	if
 	:: !is_retrying -> mutex = false; late = false
 	:: else ->
@@ -298,7 +298,7 @@ proctype Timer() {
 	bool late, won;
 end_idle:
 	do
-	:: atomic { in_heap -> in_heap = false; calling = true };
+	:: atomic { in_heap && !mutex -> in_heap = false; calling = true };
 		come_back(FIRST, late, won);
 		calling = false;
 		tell()
@@ -336,9 +336,8 @@ proctype Canceller() {
 	fi
 }
 
-/* Runtime.quiet, JobQueue.quiet. */
+/* Runtime.quiet, JobQueue.quiet; the lock is held. */
 inline look(quiet) {
-	d_step { before = inserted; quiet = true };
 	quiet = !in_heap && !calling;
 	for (one : 0 .. WORKERS - 1) {
 		quiet = quiet && !holds_permit[one] && hand[one] == NOBODY
@@ -346,24 +345,23 @@ inline look(quiet) {
 	quiet = quiet && empty(level);
 	quiet = quiet && announcing == 0;
 	quiet = quiet && permits == workers;
-	quiet = quiet && inserted == before;
-	d_step { before = 0; one = 0 }
+	one = 0
 }
 
 /* Runtime.drain. */
 inline drain() {
 	nudge();
-	atomic { lock(changed); watchers++ };
+	atomic { lock(); watchers++ };
 	do
 	:: true ->
 		look(quiet);
 		if
 		:: quiet -> break
 		:: !quiet && deadline -> break
-		:: else -> atomic { woken = false; changed = false }; atomic { (woken || deadline) && !changed -> changed = true }
+		:: else -> atomic { woken = false; mutex = false }; atomic { (woken || deadline) && !mutex -> mutex = true }
 		fi
 	od;
-	atomic { changed = false; watchers--; quiet = false }
+	atomic { mutex = false; watchers--; quiet = false }
 }
 
 inline take_level() {
@@ -386,7 +384,7 @@ inline take_hands() {
 
 /* Runtime._sweep, JobQueue.sweep. */
 inline sweep() {
-	atomic { lock(mutex); closed = true; swept = true; easy = false };
+	atomic { lock(); closed = true; swept = true; easy = false };
 	if
 	:: bug == HANDS_FIRST -> take_hands(); take_level()
 	:: else -> take_level(); take_hands()
@@ -399,7 +397,7 @@ inline sweep() {
 		fi
 	}
 	if
-	:: atomic { in_heap -> in_heap = false };
+	:: atomic { in_heap && !mutex -> in_heap = false };
 		withdraw(FIRST, late);
 		if
 		:: late -> late = false; close(FIRST, discarded, won)
@@ -412,7 +410,7 @@ inline sweep() {
 /* Runtime._shut_down. */
 proctype Shutdown() {
 	bool quiet, late, won, left[RUNS];
-	byte item, one, before;
+	byte item, one;
 	drain();
 	atomic { !mutex -> closed = true; easy = false };
 	drain();
