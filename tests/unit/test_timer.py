@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from functools import partial
+from heapq import heappush
 
 import pytest
 from gates import until
@@ -454,6 +455,21 @@ def test_a_stop_forgets_what_is_pending_and_ends_the_thread(timer):
     assert calls.arguments == [0]
     calls.threads[0].join(0.2)
     assert calls.threads[0].is_alive(), "it does not linger any more"
+
+
+def test_a_stop_in_the_middle_of_an_insert_forgets_it(timer, monkeypatch):
+    """A signal's handler that shuts down may come just after the call was put in: the insert ends, and starts nothing."""
+
+    def push(heap, entry):
+        heappush(heap, entry)
+        timer.stop(0)
+
+    monkeypatch.setattr(_timer, "heappush", push)
+
+    timer.call_soon(Calls())
+
+    assert timer.size() == 0
+    assert timer_threads() == []
 
 
 def test_a_stop_waits_for_a_call_no_longer_than_its_deadline(timer, gate):
