@@ -212,7 +212,7 @@ class Process:
         return Ended(self, status, self._lines, at, at - self._mark)
 
     def _watch(self, timeout: float) -> None:
-        """Wait until the process has ended, to the millisecond: Popen.wait sleeps up to 50 ms between two looks."""
+        """Wait for its end, on Linux, *timeout* seconds at most: Popen.wait sleeps up to 50 ms between two looks."""
         if sys.platform != "linux" or self._process.returncode is not None:
             return
         watch = os.pidfd_open(self.pid)
