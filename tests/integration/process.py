@@ -13,6 +13,7 @@ import tempfile
 import textwrap
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -100,7 +101,7 @@ class Process:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
-            env={**os.environ, **environment},
+            env={**os.environ, "PYTHONFAULTHANDLER": "1", **environment},
             start_new_session=True,
         )
         self._mark = time.monotonic()
@@ -198,12 +199,14 @@ class Process:
         self._process.stdin.close()
 
     def ended(self, timeout: float = TIMEOUT) -> Ended:
-        """Wait until the process has ended and all it wrote has arrived."""
-        self._watch(timeout)
+        """Wait until the process has ended and all it wrote has arrived, *timeout* seconds for its end at most."""
+        deadline = time.monotonic() + timeout
+        if self._process.returncode is None:
+            _watch(self.pid, timeout)
         try:
-            status = self._process.wait(timeout)
+            status = self._process.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"did not end: {self._lines}\n{self._read_errors()}") from None
+            raise AssertionError(f"did not end: {self._lines}\n{self._stacks()}") from None
         at = time.monotonic()
         self._reader.join(TIMEOUT)
         assert not self._reader.is_alive(), "a child still holds the standard output"
@@ -211,15 +214,34 @@ class Process:
             self._lines.append(line)
         return Ended(self, status, self._lines, at, at - self._mark)
 
-    def _watch(self, timeout: float) -> None:
-        """Wait for its end, on Linux, *timeout* seconds at most: Popen.wait sleeps up to 50 ms between two looks."""
-        if sys.platform != "linux" or self._process.returncode is not None:
-            return
-        watch = os.pidfd_open(self.pid)
-        try:
-            select.select([watch], [], [], timeout)
-        finally:
-            os.close(watch)
+    def _stacks(self) -> str:
+        """End it and its children, each after it has said where its threads are, and return what is on standard error."""
+        for pid in (self.pid, *_others_of_group(self.pid)):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSEGV)  # which faulthandler catches, without the interpreter's lock
+                _watch(pid, TIMEOUT)  # or two would write at once
+        return self.errors()
+
+
+def _watch(pid: int, timeout: float) -> None:
+    """Wait for a process's end, on Linux, *timeout* seconds at most: Popen.wait sleeps up to 50 ms between two looks."""
+    if sys.platform != "linux":
+        return
+    watch = os.pidfd_open(pid)
+    try:
+        select.select([watch], [], [], timeout)
+    finally:
+        os.close(watch)
+
+
+def _others_of_group(leader: int) -> list[int]:
+    """Return the other processes of a process group; none but on Linux."""
+    found = []
+    for pid in map(int, filter(str.isdigit, os.listdir("/proc") if sys.platform == "linux" else ())):
+        with suppress(ProcessLookupError):
+            if pid != leader and os.getpgid(pid) == leader:
+                found.append(pid)
+    return found
 
 
 def start(script: str, *, head: str = HEAD, **environment: str) -> Process:

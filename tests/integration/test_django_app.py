@@ -207,17 +207,8 @@ def test_a_ticket_waits_for_an_smtp_server_that_is_away(database: Database):
     assert database.ticketed() == ["ada@example.org"]
 
 
-@pytest.mark.parametrize(
-    ("kind", "options"),
-    [
-        ("wsgi", ()),
-        ("wsgi", ("--preload", "--workers=2")),
-        ("asgi", ()),
-    ],
-)
-def test_a_stop_in_the_middle_of_a_burst_sends_every_accepted_mail_once(
-    kind: str, options: tuple[str, ...], database: Database
-):
+@pytest.mark.parametrize(("kind", "workers"), [("wsgi", 1), ("wsgi", 2), ("asgi", 1)])
+def test_a_stop_in_the_middle_of_a_burst_sends_every_accepted_mail_once(kind: str, workers: int, database: Database):
     """Whoever was told that the booking worked gets exactly one mail, though the server was stopped before that."""
     accepted: list[str] = []
     told = threading.Semaphore(0)
@@ -230,7 +221,10 @@ def test_a_stop_in_the_middle_of_a_burst_sends_every_accepted_mail_once(
             accepted.append(address)
             told.release()
 
+    options = ("--preload", f"--workers={workers}") if workers > 1 else ()
     with SmtpServer(held=True) as smtp, serve(kind, database, smtp, *options) as site:
+        for _ in range(workers if kind == "wsgi" else 0):
+            site.process.wait_for("Open .*")  # gunicorn loses a signal to a worker that is just starting
         with ThreadPoolExecutor(8) as clients:
             for client in range(8):
                 clients.submit(book, client)
