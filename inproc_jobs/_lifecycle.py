@@ -23,7 +23,8 @@ so.
 nothing accepted the process dies of the signal at once. Otherwise a thread finishes the work, while the main thread
 goes on serving and may go on enqueueing; then the process dies of that signal, by its default action, so that its
 parent sees the status it expects. Process 1 of a container has no default action and exits with 128 + the signal's
-number. Further signals change nothing, for there is a deadline; but a second SIGINT more than half a second later is
+number; so does a Python that was built without ctypes, where only the main thread could restore the default action.
+Further signals change nothing, for there is a deadline; but a second SIGINT more than half a second later is
 impatience and ends the wait.
 
 A handler written in Python runs when the main thread comes back from C code. It may be in a query that nothing
@@ -229,6 +230,8 @@ def _watch_signals() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         handler = signal.getsignal(number)
         if handler is signal.SIG_DFL:
+            with suppress(ImportError):  # this Python was built without ctypes
+                importlib.import_module("inproc_jobs._native")  # to give it back; a stop has no time for a slow disk
             signal.signal(number, _on_signal)
         server: Any = getattr(handler, "__self__", None)
         if type(getattr(server, "_captured_signals", None)) is list:
@@ -486,15 +489,23 @@ def _others_go_on() -> bool:
 def _die(number: int) -> None:
     """Die of signal *number*, by its default action."""
     _flush()
-    if os.getpid() == 1:
+    if os.getpid() == 1 or not _restore_default(number):
         os._exit(128 + number)
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(number, signal.SIG_DFL)
-    else:
-        importlib.import_module("inproc_jobs._native").restore_default(number)
     os.kill(os.getpid(), number)
     threading.Event().wait(1.0)  # the signal may be delivered to another thread
     os._exit(128 + number)
+
+
+def _restore_default(number: int) -> bool:
+    """Give signal *number* its default action; return whether this thread could."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(number, signal.SIG_DFL)
+        return True
+    native = sys.modules.get("inproc_jobs._native")
+    if native is None:
+        return False
+    native.restore_default(number)
+    return True
 
 
 def _flush() -> None:

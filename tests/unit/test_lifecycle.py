@@ -926,6 +926,50 @@ def test_a_watchdog_that_cannot_be_set_is_told_to_who_looks(monkeypatch, caplog)
     assert caplog.messages == ["no watchdog: UnsupportedOperation: fileno"]
 
 
+@pytest.mark.parametrize("busy", [True, False], ids=["with a job that hangs", "idle"])
+def test_a_signals_death_loads_nothing(python, busy):
+    """A disk that is slow does not hold it up: at the deadline there is no time for one."""
+    done = python(
+        HEAD
+        + f"""
+define()
+inproc_jobs.configure(shutdown_timeout=0.3)
+Slow.perform_async(1, 60 if {busy} else 0)
+inproc_jobs.drain(0 if {busy} else 10)
+
+class Disk:
+    def find_spec(self, name, path, target=None):
+        say("looks for", name)
+        threading.Event().wait(60)
+
+sys.meta_path.insert(0, Disk())
+os.kill(os.getpid(), signal.SIGTERM)
+threading.Event().wait(10)
+"""
+    )
+
+    assert (done.returncode, done.stdout) == (-signal.SIGTERM, "" if busy else "done 1\n"), done.stderr
+
+
+@pytest.mark.parametrize("busy", [True, False], ids=["with a job", "idle"])
+def test_a_python_without_ctypes_ends_at_a_signal(python, busy):
+    """It is often built so, where libffi's headers are missing; the status is then a shell's for that signal."""
+    done = python(
+        HEAD
+        + f"""
+sys.modules["_ctypes"] = None
+define()
+Slow.perform_async(1, 0.3 if {busy} else 0)
+inproc_jobs.drain(0 if {busy} else 10)
+os.kill(os.getpid(), signal.SIGTERM)
+threading.Event().wait(10)
+say("goes on")
+"""
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (128 + signal.SIGTERM, "done 1\n", "")
+
+
 def test_both_doors_of_the_exit_have_one_deadline(python):
     """What hangs at the first is not waited for once more at the second."""
     done = python(
