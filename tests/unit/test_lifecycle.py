@@ -953,7 +953,7 @@ threading.Event().wait(10)
 
 @pytest.mark.parametrize("busy", [True, False], ids=["with a job", "idle"])
 def test_a_python_without_ctypes_ends_at_a_signal(python, busy):
-    """It is often built so, where libffi's headers are missing; the status is then a shell's for that signal."""
+    """It is often built so, where libffi's headers are missing. The status is a shell's for that signal, sent no second time."""
     done = python(
         HEAD
         + f"""
@@ -961,7 +961,9 @@ sys.modules["_ctypes"] = None
 define()
 Slow.perform_async(1, 0.3 if {busy} else 0)
 inproc_jobs.drain(0 if {busy} else 10)
-os.kill(os.getpid(), signal.SIGTERM)
+until(lambda: inproc_jobs._lifecycle._listener)  # before, it is the main thread's to act, and dies of the signal
+os.kill = say
+signal.raise_signal(signal.SIGTERM)
 threading.Event().wait(10)
 say("goes on")
 """
