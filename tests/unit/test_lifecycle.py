@@ -942,6 +942,7 @@ class Disk:
         say("looks for", name)
         threading.Event().wait(60)
 
+until(lambda: inproc_jobs._lifecycle._listener)  # before, it is the main thread's to act, which has nothing to load
 sys.meta_path.insert(0, Disk())
 os.kill(os.getpid(), signal.SIGTERM)
 threading.Event().wait(10)
