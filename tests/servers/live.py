@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import pty
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -19,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from urllib.parse import urlencode
 
-from ports import free_port
+from ports import HOST, free_port
 
 SITE = Path(__file__).with_name("site")
 PATIENCE = 20.0  # seconds for what must happen
@@ -32,7 +34,7 @@ class Row:
 
     Attributes:
         name: in the table.
-        command: with ``{python}``, ``{bin}`` (its folder), ``{port}`` and ``{place}`` to fill in.
+        command: with ``{python}``, ``{bin}`` (its folder), ``{port}``, ``{stats}`` (another one) and ``{place}``.
         needs: modules, or paths of programs, without which it is left out and reported.
         environment: of the process.
         console: obeys its standard input instead of requests: "pipe", or "terminal" for an interactive shell.
@@ -42,7 +44,8 @@ class Row:
         only: the columns that make sense here, if they are few.
         limits: columns in which the server itself fails, with or without us, and why.
         ready: a text that is written so many times once all of it is there.
-        settles: seconds until it is ready for a signal after what it has just done.
+        settles: seconds until it is ready for a signal after what it has just done, where it does not tell.
+        counts: whether it tells at ``{stats}``, as uWSGI does, which of its threads have a request.
         looks: seconds between two looks of its own at whether its workers have ended.
         answers: the requests that it still answers when it has been told to stop: one that is "slow", and a "new" one.
         noise: what it writes about its own end now and then, with or without us; a regular expression.
@@ -62,6 +65,7 @@ class Row:
     limits: dict[str, str] = field(default_factory=dict)
     ready: tuple[str, int] = ("", 0)
     settles: float = 0.0
+    counts: bool = False
     looks: float = 0.0
     answers: tuple[str, ...] = ("slow",)
     noise: str = ""
@@ -103,14 +107,19 @@ class Server:
         self._ledger = place / "ledger"
         self._ledger.touch()
         self._errors = place / "errors"
-        self.port = free_port()
+        self.port, self._stats = free_port(), free_port()
         self._heard = 0
         self._signalled: float | None = None
         self._start(without=without, deadline=deadline)
 
     def _start(self, *, without: bool, deadline: float) -> None:
         row = self.row
-        words = {"python": sys.executable, "bin": str(Path(sys.executable).parent), "port": str(self.port)}
+        words = {
+            "python": sys.executable,
+            "bin": str(Path(sys.executable).parent),
+            "port": str(self.port),
+            "stats": str(self._stats),
+        }
         environment = {
             **os.environ,
             **row.environment,
@@ -191,8 +200,22 @@ class Server:
                 line.recv(1)  # the end: a signal from here on does not meet a request that is still being closed
         finally:
             connection.close()
+        if self.row.counts:
+            self._await_no_request()
         assert answer.status == 200, f"{answer.status} {text[:300]}\n{self.errors()}"
         return text
+
+    def _await_no_request(self) -> None:
+        """Wait until no thread of its workers has a request: one that has been answered is still to be logged."""
+        for _ in looks(PATIENCE):
+            with suppress(OSError, ValueError):  # not there yet, or no more
+                with socket.create_connection((HOST, self._stats), PATIENCE) as line, line.makefile() as told:
+                    workers = json.load(told)["workers"]
+                if not any(core["in_request"] for worker in workers for core in worker["cores"]):
+                    return
+            if self._signalled is not None:
+                return
+        raise AssertionError(f"still has a request:\n{self.errors()}")
 
     def tell_later(self, command: str, **query: object) -> Telling:
         """Have the app obey by a request of another thread."""

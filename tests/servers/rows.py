@@ -146,7 +146,8 @@ def debian(name: str, *arguments: str, **more: object) -> Row:
     )
 
 
-THREADS = ("--master", "--enable-threads", "--threads", "4")
+MASTER = ("--master", "--stats", "127.0.0.1:{stats}")  # only a master tells
+THREADS = (*MASTER, "--enable-threads", "--threads", "4")
 DIES = ("--die-on-term", *THREADS)
 BUSY = "a worker that is busy with a request at SIGTERM is killed without any of Python's exit hooks"
 GRACEFUL = ("--hook-master-start", "unix_signal:15 gracefully_kill_them_all", *THREADS)
@@ -154,16 +155,17 @@ KNOWN = {INT: "stop", QUIT: "reload", HUP: "reload"}
 FORKED = "up to Python 3.12 a child that multiprocessing forks in a thread of uWSGI's fails an assertion of threading's"
 NO_FORK = {} if sys.version_info >= (3, 13) else {"fork": FORKED}
 UNFIT = {"late": BUSY, **NO_FORK}
-UWSGI_LIKE: dict[str, object] = {"settles": 0.2, "limits": UNFIT, "columns": ("locked",)}
+UWSGI_LIKE: dict[str, object] = {"counts": True, "limits": UNFIT, "columns": ("locked",)}
+ALONE: dict[str, object] = {**UWSGI_LIKE, "counts": False, "settles": 0.2}
 LAZY = ("--processes", "2", "--lazy-apps")
 
 UWSGI = [
     uwsgi("die-on-term", *DIES, signals=KNOWN, **UWSGI_LIKE),
-    uwsgi("enable-threads", "--master", "--die-on-term", "--enable-threads", signals=KNOWN, **UWSGI_LIKE),
-    uwsgi("no master", "--die-on-term", "--threads", "4", signals={INT: "stop"}, **UWSGI_LIKE),
+    uwsgi("enable-threads", *MASTER, "--die-on-term", "--enable-threads", signals=KNOWN, **UWSGI_LIKE),
+    uwsgi("no master", "--die-on-term", "--threads", "4", signals={INT: "stop"}, **ALONE),
     uwsgi("term reloads", *THREADS, stop=INT, signals={QUIT: "stop", TERM: "reload", HUP: "reload"}, **UWSGI_LIKE),
     # Not "locked": a worker that leaves by its loop, not by a handler, has nothing that would have a second signal wait.
-    uwsgi("graceful", *GRACEFUL, signals={INT: "stop", HUP: "reload"}, settles=0.2, limits=NO_FORK),
+    uwsgi("graceful", *GRACEFUL, signals={INT: "stop", HUP: "reload"}, counts=True, limits=NO_FORK),
     uwsgi("2 lazy", *DIES, *LAZY, signals=KNOWN, ready=("WSGI app 0", 2), **UWSGI_LIKE),
     uwsgi("2 prefork", *DIES, "--processes", "2", signals=KNOWN, **UWSGI_LIKE),
     uwsgi("max-requests", *DIES, *MAX, "--min-worker-lifetime", "0", **{**UWSGI_LIKE, "columns": ("locked", "retire")}),
