@@ -177,7 +177,7 @@ def test_sigterm_while_the_exit_waits_for_work():
 
 @pytest.mark.parametrize("script", IDLE.values(), ids=IDLE)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
-def test_an_idle_process_dies_of_a_signal(script: str, number: int):
+def test_an_idle_process_dies_of_a_signal_at_once(script: str, number: int):
     """Where nothing is left to do, a signal ends the process as if the package were not there."""
     with start(f"{script}\nsay('ready')\npause(30)") as process:
         process.wait_for("ready")
@@ -188,6 +188,7 @@ def test_an_idle_process_dies_of_a_signal(script: str, number: int):
 
     assert ended.status == -number
     assert ended.errors.count("KeyboardInterrupt\n") == (number == signal.SIGINT)
+    assert ended.seconds < LOAD
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGQUIT])
@@ -521,8 +522,8 @@ def test_retries_at_the_exit():
     assert ended.status == 0
 
 
-def test_sigterm_names_far_delays():
-    """Runs that are not due before the deadline are named."""
+def test_sigterm_with_far_delays_ends_at_once():
+    """Runs that are not due before the deadline are named and do not hold the process up."""
     with start(f"{FAR_DELAYS}\nsay('ready')\npause(30)") as process:
         process.wait_for("ready")
         process.settle()
@@ -532,6 +533,7 @@ def test_sigterm_names_far_delays():
 
     assert len(discarded(ended.errors)) == 5
     assert ended.status == -signal.SIGTERM
+    assert ended.seconds < LOAD
 
 
 def test_an_idle_stop_adds_nothing():
@@ -562,7 +564,7 @@ def test_a_signal_with_nothing_due_adds_nothing(number: int):
     scripts |= {name: HEAD + script for name, script in {**IDLE, "far delays": FAR_DELAYS}.items()}
     seconds: dict[str, list[float]] = {name: [] for name in scripts}
 
-    for _ in range(5):
+    for _ in range(7):
         for name, script in scripts.items():
             with start(f"{script}\nsay('ready\\n')\npause(30)", head="") as process:
                 process.wait_for("ready")
