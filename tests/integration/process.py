@@ -22,6 +22,7 @@ from typing import ClassVar
 TIMEOUT = 20.0  # seconds a test waits for what must happen
 GRACE = 1.0  # seconds past its deadline that a stop may take, whatever a job does
 LOAD = 0.7  # seconds that a busy machine may add to what is measured from outside
+LOOK = 0.05  # seconds between two looks at what an end takes so long for
 ASLEEP = 0.05  # seconds without a step that tell a thread that blocks from one that asks for the interpreter's lock
 
 # What every script begins with. Jobs write with os.write: a line is out once it is written, and never torn.
@@ -202,36 +203,66 @@ class Process:
         """Wait until the process has ended and all it wrote has arrived, *timeout* seconds for its end at most."""
         deadline = time.monotonic() + timeout
         if self._process.returncode is None:
-            _watch(self.pid, timeout)
+            self._watch(deadline)
         try:
             status = self._process.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
             raise AssertionError(f"did not end: {self._lines}\n{self._stacks()}") from None
         at = time.monotonic()
+        if at - self._mark > LOOK:
+            print(f"{self.pid} has ended after {at - self._mark:.3f} s")
         self._reader.join(TIMEOUT)
         assert not self._reader.is_alive(), "a child still holds the standard output"
         while (line := self._arrived.get(timeout=TIMEOUT)) is not None:
             self._lines.append(line)
         return Ended(self, status, self._lines, at, at - self._mark)
 
+    def _watch(self, deadline: float) -> None:
+        """Wait for its end until *deadline* (monotonic), on Linux: Popen.wait sleeps up to 50 ms between two looks.
+
+        Tells meanwhile what it and this machine do; pytest shows it with a test that fails, for a bound may not hold.
+        """
+        while sys.platform == "linux" and (now := time.monotonic()) < deadline:
+            if _ends(self.pid, min(LOOK, deadline - now)):
+                return
+            print(f"{self.pid} after {time.monotonic() - self._mark:.3f} s: {_threads(self.pid)}; {_machine()}")
+
     def _stacks(self) -> str:
         """End it and its children, each after it has said where its threads are, and return what is on standard error."""
         for pid in (self.pid, *_others_of_group(self.pid)):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGSEGV)  # which faulthandler catches, without the interpreter's lock
-                _watch(pid, TIMEOUT)  # or two would write at once
+                _ends(pid, TIMEOUT)  # or two would write at once
         return self.errors()
 
 
-def _watch(pid: int, timeout: float) -> None:
-    """Wait for a process's end, on Linux, *timeout* seconds at most: Popen.wait sleeps up to 50 ms between two looks."""
+def _ends(pid: int, timeout: float) -> bool:
+    """Wait, on Linux, *timeout* seconds at most for a process's end; return whether it is there."""
     if sys.platform != "linux":
-        return
+        return False
     watch = os.pidfd_open(pid)
     try:
-        select.select([watch], [], [], timeout)
+        return bool(select.select([watch], [], [], timeout)[0])
     finally:
         os.close(watch)
+
+
+def _threads(pid: int) -> str:
+    """Return for each thread of a process its state, its system call, and its ms on a core and in line for one, so far."""
+    found = []
+    for thread in sorted(Path("/proc").glob(f"{pid}/task/*"), key=lambda path: int(path.name)):
+        with suppress(OSError):  # it has just ended, or the kernel does not tell
+            state = (thread / "stat").read_text().rpartition(")")[2].split()[0]
+            call = (thread / "syscall").read_text().split()[0]
+            ran, waited = (int(ns) // 1_000_000 for ns in (thread / "schedstat").read_text().split()[:2])
+            found.append(f"{state} in {call} ({ran}, {waited})")
+    return ", ".join(found)
+
+
+def _machine() -> str:
+    """Return the machine's load, and the seconds for which its host has kept it waiting, in all."""
+    stolen = int(Path("/proc/stat").read_text().split()[8]) / os.sysconf("SC_CLK_TCK")
+    return f"load {Path('/proc/loadavg').read_text().split()[0]}, {stolen} s stolen"
 
 
 def _others_of_group(leader: int) -> list[int]:

@@ -220,7 +220,6 @@ def collected_often() -> Iterator[None]:
     finally:
         sys.setswitchinterval(interval)
         gc.set_threshold(*threshold)
-        gc.unfreeze()
 
 
 @pytest.mark.parametrize("announced", [False, True], ids=["no receiver", "a receiver"])
@@ -434,7 +433,6 @@ def test_a_handler_that_raises_out_of_an_enqueue():
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-        gc.unfreeze()
     settled = inproc_jobs.drain(TIMEOUT)
 
     seen = ran()
