@@ -49,13 +49,16 @@ class Reader:
     def follow(self, page: str) -> None:
         """Do what the page says."""
         for kind, text in BLOCK.findall((PAGES / page).read_text()):
-            for port, mine in self.ports.items():
-                text = text.replace(port, mine)
+            text = self.on_own_ports(text)
             if kind == "python":
                 self.write(text)
             else:
                 for line in text.splitlines():
                     self._give(line)
+
+    def on_own_ports(self, text: str) -> str:
+        """Return *text* with the ports of the page replaced."""
+        return re.sub("|".join(PORTS), lambda port: self.ports[port[0]], text)
 
     def write(self, text: str) -> None:
         """Write the file that a block names."""
@@ -128,6 +131,13 @@ class Reader:
 def reader(tmp_path: Path) -> Iterator[Reader]:
     with ExitStack() as stack:
         yield Reader(tmp_path, stack)
+
+
+def test_a_port_may_look_like_one_of_the_page(reader: Reader) -> None:
+    """The port 18025 has another port of the page in it, which must not be replaced in its turn."""
+    reader.ports.update({"8000": "18025", "8025": "28000"})
+
+    assert reader.on_own_ports("8000 8025") == "18025 28000"
 
 
 def test_the_script_packs(reader: Reader) -> None:
