@@ -170,24 +170,8 @@ class Process:
                 return
 
     def settle(self) -> None:
-        """Wait until its main thread sleeps, or has ended.
-
-        No line of its can say that it blocks now. One that waits for the interpreter's lock asks for it every 5 ms.
-        """
-        deadline = time.monotonic() + TIMEOUT
-        before = None
-        while before is None or self._steps() != before:
-            assert time.monotonic() < deadline, f"its main thread never sleeps: {self._command}"
-            before = self._steps()
-            threading.Event().wait(ASLEEP)
-
-    def _steps(self) -> list[str] | None:
-        """Return how often its main thread has been put to sleep, or None while it is awake; always [] but on Linux."""
-        if sys.platform != "linux":
-            return []
-        status = Path(f"/proc/{self.pid}/task/{self.pid}/status").read_text()
-        asleep = re.search(r"^State:\s+[SZ]", status, re.MULTILINE)
-        return re.findall(r"ctxt_switches:\s+(\d+)", status) if asleep else None
+        """Wait until its main thread sleeps, or has ended."""
+        settle(self.pid)
 
     def signal(self, number: int) -> None:
         """Send it a signal; the seconds of its stop count from the last one sent."""
@@ -234,6 +218,28 @@ class Process:
                 os.kill(pid, signal.SIGSEGV)  # which faulthandler catches, without the interpreter's lock
                 _ends(pid, TIMEOUT)  # or two would write at once
         return self.errors()
+
+
+def settle(pid: int) -> None:
+    """Wait until the main thread of a process sleeps, or has ended.
+
+    No line of its can say that it blocks now. One that waits for the interpreter's lock asks for it every 5 ms.
+    """
+    deadline = time.monotonic() + TIMEOUT
+    before = None
+    while before is None or _steps(pid) != before:
+        assert time.monotonic() < deadline, f"the main thread of {pid} never sleeps"
+        before = _steps(pid)
+        threading.Event().wait(ASLEEP)
+
+
+def _steps(pid: int) -> list[str] | None:
+    """Return how often its main thread has been put to sleep, or None while it is awake; always [] but on Linux."""
+    if sys.platform != "linux":
+        return []
+    status = Path(f"/proc/{pid}/task/{pid}/status").read_text()
+    asleep = re.search(r"^State:\s+[SZ]", status, re.MULTILINE)
+    return re.findall(r"ctxt_switches:\s+(\d+)", status) if asleep else None
 
 
 def _ends(pid: int, timeout: float) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from ports import free_port
-from process import Ended, Process
+from process import Ended, Process, settle
 from smtp import SmtpServer
 
 pytest.importorskip("django")
@@ -171,6 +171,8 @@ def test_a_reload_in_the_middle_of_a_burst_loses_and_doubles_nothing(database: D
             new = book("new")
             accepted = sorted(early + late + new)
             site.once(lambda: database.ticketed() == accepted)
+            for pid in after:
+                settle(pid)  # while the reloader looks at files, Ctrl-C may be lost in a weak reference's callback
             os.killpg(site.process.pid, signal.SIGINT)  # as a terminal does
             ended = site.process.ended()
 
